@@ -1,0 +1,92 @@
+"""The losses of both training stages (specification section 4).
+
+Conventions: codes (B, C, D, h, w); images (B, 3, H, W), not clamped; every loss is one value per sample, (B,), unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .model import VideoAutoencoder4D
+from .perceptual import PerceptualLoss
+
+VOXEL_FLOOR = 0.005  # a voxel whose largest |channel| is not above this counts as empty
+LAMBDA_CODE = 1000.0
+LAMBDA_FLOW_PERCEPTUAL = 0.1
+
+
+def l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference, (B,)."""
+    return (prediction - target).abs().flatten(1).mean(1)
+
+
+def channel_cosine(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean over voxels of 1 - cosine similarity over channels, (B,)."""
+    return (1 - F.cosine_similarity(prediction, target, dim=1, eps=1e-6)).flatten(1).mean(1)
+
+
+def clip_voxels(code: Tensor, floor: float = VOXEL_FLOOR) -> Tensor:
+    """The clip rule: voxels whose largest |channel| is at most `floor` become zero."""
+    return code * (code.abs().amax(dim=1, keepdim=True) > floor)
+
+
+def importance_mask(model: VideoAutoencoder4D, code: Tensor) -> Tensor:
+    """How much the picture depends on each voxel channel: |d mean(clamped image) / d code| over the batch's maximum.
+
+    Returns:
+        as `code`, in [0, 1], without gradient.
+    """
+    with torch.enable_grad():
+        leaf = code.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(model.decode(leaf).clamp(0, 1).mean(), leaf)
+    gradient = gradient.abs()
+    return gradient / gradient.max().clamp_min(torch.finfo(gradient.dtype).tiny)
+
+
+def voxel_consistency(model: VideoAutoencoder4D, frames: Tensor, codes: Tensor) -> Tensor:
+    """The code of frame 0, carried step by step along the camera's path, against the code of each later frame.
+
+    Args:
+        frames: (B, T, 3, H, W).
+        codes: (B, T, C, D, h, w), encoder_3d of every frame; the gradient reaches both sides.
+    Returns:
+        (B,), mean over voxels and over frames 1 .. T-1.
+    """
+    warped, total = codes[:, 0], 0.0
+    for t in range(1, frames.shape[1]):
+        warped = model.warp(warped, model.pose(frames[:, t - 1], frames[:, t]))
+        total = total + l1(warped, codes[:, t])
+    return total / (frames.shape[1] - 1)
+
+
+@dataclass(frozen=True)
+class CodeLoss:
+    """The flow stage's loss on one code, by its parts, each (B,)."""
+
+    l1: Tensor
+    cosine: Tensor
+    perceptual: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """1000 * L1 + cosine + 0.1 * perceptual."""
+        return LAMBDA_CODE * self.l1 + self.cosine + LAMBDA_FLOW_PERCEPTUAL * self.perceptual
+
+
+def code_loss(
+    model: VideoAutoencoder4D, perceptual: PerceptualLoss, prediction: Tensor, target: Tensor, features: list[Tensor], mask: Tensor | None
+) -> CodeLoss:
+    """A predicted code against the code it should be, both clipped and masked, and the picture it gives against the true frame.
+
+    Args:
+        features: `perceptual.features` of the true frame.
+        mask: shared by both codes; None stands for all ones.
+    """
+    a, b = clip_voxels(prediction), clip_voxels(target)
+    if mask is not None:
+        a, b = a * mask, b * mask
+    return CodeLoss(l1(a, b), channel_cosine(a, b), perceptual(model.decode(a), features))

@@ -1,0 +1,156 @@
+"""What a training run leaves in its folder: losses, TensorBoard events, its options, and the newest and best checkpoints.
+
+    options.json               the options and the data that make this run this run
+    losses.csv                 one row a training step: losses, gradient norm, seconds of loader and step
+    validation.csv             one row a validation
+    tensorboard/               the same for TensorBoard
+    newest.safetensors         weights and optimiser, to go on from
+    best.safetensors           weights with the highest validation PSNR so far
+    bad-batch-<step>.safetensors   only after a loss that was not finite
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .checkpoint import read_checkpoint, save_checkpoint
+from .errors import CheckpointError, ConfigError, TrainingError
+from .files import atomic_path, storage_error, write_json, write_text
+from .model import VideoAutoencoder4D
+
+NEWEST, BEST = "newest.safetensors", "best.safetensors"
+
+
+class RunLog:
+    """The folder of one run, opened to start it or to go on with it.
+
+    Args:
+        folder: made when absent.
+        identity: JSON values that must be equal for the run to go on; other options would change the losses.
+        restart: move a run with another identity to `<folder>.old-N` and start anew, instead of raising.
+    Raises:
+        ConfigError: the folder holds a run with other options.
+    """
+
+    def __init__(self, folder: Path, identity: dict, restart: bool = False):
+        self.folder = folder
+        options = folder / "options.json"
+        identity = json.loads(json.dumps(identity))
+        if options.is_file():
+            before = json.loads(options.read_text(encoding="utf-8"))
+            changed = sorted(name for name in before.keys() | identity.keys() if before.get(name) != identity.get(name))
+            if changed and not restart:
+                what = ", ".join(f"{name} {before.get(name)!r} -> {identity.get(name)!r}" for name in changed)
+                raise ConfigError(f"{folder} holds a run with other options ({what}): choose another savepath, or set restart=True to put it aside.")
+            if changed:
+                number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.old-{n}").exists())
+                shutil.move(folder, folder.with_name(f"{folder.name}.old-{number}"))
+        write_json(options, identity)
+        self.newest, self.best = folder / NEWEST, folder / BEST
+        self.state: dict = {}  # metadata of the newest checkpoint
+        self.tensors: dict[str, Tensor] = {}
+        if self.newest.is_file():
+            meta, self.tensors = read_checkpoint(self.newest)
+            if "step" not in meta["extra"]:
+                raise CheckpointError(f"{self.newest} holds no training state: delete it to train from the start, or copy the run's own file back.")
+            self.state = meta["extra"]
+        self._writers: dict[str, csv.DictWriter] = {}
+        self._streams: list = []
+        for name in ("losses.csv", "validation.csv"):
+            self._trim(folder / name)
+        self._events = None
+
+    @property
+    def step(self) -> int:
+        """Steps done so far."""
+        return self.state.get("step", 0)
+
+    def _trim(self, path: Path) -> None:
+        """Drop rows after the newest checkpoint: those steps are run again."""
+        if not path.is_file():
+            return
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = lines[:1] + [line for line in lines[1:] if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= self.step]
+        write_text(path, "".join(f"{line}\n" for line in kept))
+
+    def write(self, name: str, row: dict) -> None:
+        """Append a row to `<name>.csv` and to TensorBoard; its first key is `step`. The first row fixes the columns."""
+        path = self.folder / f"{name}.csv"
+        try:
+            if name not in self._writers:
+                header = not path.is_file() or not path.read_text(encoding="utf-8").strip()
+                stream = path.open("a", newline="", encoding="utf-8")
+                self._streams.append(stream)
+                self._writers[name] = csv.DictWriter(stream, list(row), lineterminator="\n")
+                if header:
+                    self._writers[name].writeheader()
+            self._writers[name].writerow(row)
+            self._streams[-1].flush()
+            for stream in self._streams:
+                stream.flush()
+            self._log_events(name, row)
+        except OSError as error:
+            raise storage_error(path, error) from error
+
+    def _log_events(self, name: str, row: dict) -> None:
+        if self._events is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step + 1)
+        for key, value in row.items():
+            if key != "step":
+                self._events.add_scalar(f"{name}/{key}", value, row["step"])
+
+    def save(self, model: VideoAutoencoder4D, stage: str, optimizer: torch.optim.Optimizer, state: dict) -> None:
+        """Write newest.safetensors: weights, the optimiser's tensors, and `state` (with `step`)."""
+        save_checkpoint(self.newest, model, stage, state, flatten_optimizer(optimizer))
+        self.state = state
+        if self._events is not None:
+            self._events.flush()
+
+    def save_best(self, model: VideoAutoencoder4D, stage: str, state: dict) -> None:
+        """Write best.safetensors: weights and `state`, without the optimiser."""
+        save_checkpoint(self.best, model, stage, state)
+
+    def bad_batch(self, step: int, batch: dict, loss: float) -> TrainingError:
+        """Save the batch of a loss that is not finite and return the error to raise."""
+        path = self.folder / f"bad-batch-{step:06d}.safetensors"
+        tensors = {name: value.detach().cpu().contiguous() for name, value in batch.items() if isinstance(value, Tensor)}
+        with atomic_path(path) as partial:
+            save_file(tensors, partial, metadata={"step": str(step), "loss": str(loss)})
+        good = f"the last good checkpoint, {self.newest} of step {self.step}, is untouched" if self.newest.is_file() else "no checkpoint had been written yet"
+        return TrainingError(
+            f"Training stopped at step {step}: the loss or its gradient became {loss}. The batch is saved in {path}; {good}. "
+            "Lower lr or clip_grad, use mixed_precision='no' or 'bf16', or look at the batch."
+        )
+
+    def close(self) -> None:
+        """Close the files."""
+        for stream in self._streams:
+            stream.close()
+        if self._events is not None:
+            self._events.close()
+        self._writers, self._streams, self._events = {}, [], None
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's tensors as `optimizer.<parameter index>.<name>`."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{index}.{name}": value.detach().cpu().contiguous() for index, entry in state.items() for name, value in entry.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `flatten_optimizer` took; tensors of other names are ignored."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
