@@ -32,9 +32,9 @@ def draw(name: str, old: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.asarray(x, dtype=np.float32))
 
 
-def golden_model(**changes) -> VideoAutoencoder4D:
-    """Preset `original` with the golden weights, in eval mode."""
-    model = VideoAutoencoder4D(preset("original", **changes))
+def golden_model(name: str = "original", **changes) -> VideoAutoencoder4D:
+    """A preset with the golden weights, in eval mode; fresh weights give pictures that are black after the clamp, these do not."""
+    model = VideoAutoencoder4D(preset(name, **changes))
     model.load_state_dict({name: draw(name, value) for name, value in model.state_dict().items()})
     return model.eval()
 

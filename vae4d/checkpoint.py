@@ -24,7 +24,9 @@ FORMAT = 1
 STAGES = ("base", "flow")
 
 
-def save_checkpoint(path: str | Path, model: VideoAutoencoder4D, stage: str, extra: dict | None = None, tensors: dict | None = None) -> Path:
+def save_checkpoint(
+    path: str | Path, model: VideoAutoencoder4D, stage: str, extra: dict | None = None, tensors: dict | None = None
+) -> Path:
     """Write a checkpoint atomically.
 
     Args:
@@ -51,15 +53,17 @@ def read_checkpoint(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingInputError(f"There is no checkpoint {path}: train one first (notebooks 02_train_autoencoder and 03_train_flow), or correct the path.")
+        remedy = "run notebooks 02_train_autoencoder and 03_train_flow, or correct the path"
+        raise MissingInputError(f"There is no checkpoint {path}: {remedy}.")
     try:
         with safe_open(path, framework="pt") as stream:
             meta = json.loads((stream.metadata() or {}).get("vae4d", "null"))
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (safe_open is no mapping)
+            names = stream.keys()
+            tensors = {name: stream.get_tensor(name) for name in names}
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy it again, or train anew.") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("stage") not in STAGES:
-        raise CheckpointError(f"{path} is a safetensors file but no vae4d checkpoint of format {FORMAT}: choose one written by vae4d's training.")
+        raise CheckpointError(f"{path} is a safetensors file but no vae4d checkpoint of format {FORMAT}: choose one that vae4d wrote.")
     return meta, tensors
 
 
@@ -75,15 +79,16 @@ def load_model(path: str | Path, expected_preset: str | None = None) -> VideoAut
     try:
         config = ModelConfig.from_dict(meta["config"])
     except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} describes a model that this version does not know ({error}): use the version that wrote it.") from error
+        raise CheckpointError(f"{path} describes a model unknown to this version ({error}): use the version that wrote it.") from error
     if expected_preset not in (None, config.preset):
-        raise CheckpointError(f"{path} holds preset {config.preset!r}, not {expected_preset!r}: choose another checkpoint, or set preset={config.preset}.")
+        raise CheckpointError(f"{path} holds preset {config.preset!r}, not {expected_preset!r}: choose another, or set preset.")
     model = VideoAutoencoder4D(config)
     wanted = model.state_dict()
     weights = {name: tensors[name] for name in wanted if name in tensors}
     wrong = [name for name, value in wanted.items() if name not in weights or weights[name].shape != value.shape]
     if wrong:
-        raise CheckpointError(f"{path} does not fit its own config ({len(wrong)} tensors missing or misshapen, first {wrong[0]}): the file was altered, train anew.")
+        what = f"{len(wrong)} tensors missing or misshapen, first {wrong[0]}"
+        raise CheckpointError(f"{path} does not fit its own config ({what}): the file was altered, train anew.")
     model.load_state_dict(weights)
     model.flow_trained = meta["stage"] == "flow"
     return model.eval()

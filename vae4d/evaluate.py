@@ -107,7 +107,8 @@ def score(
                 continue
             truth = torch.stack([clip.tensor(i) for i, _ in between])
             for name, method in methods.items():
-                rows += score_pair(method(first, second, [t for _, t in between]), truth, lpips, {"clip": clip.name, "gap": gap, "method": name}, between)
+                prediction = method(first, second, [t for _, t in between])
+                rows += score_pair(prediction, truth, lpips, {"clip": clip.name, "gap": gap, "method": name}, between)
     if not rows:
         raise ClipError(f"No clip has two frames {gap} apart within one shot: choose a longer clip or a smaller gap.")
     return pd.DataFrame(rows)
@@ -126,10 +127,12 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
 
     Frames that were rebuilt exactly have infinite PSNR; they are counted in `exact` and left out of the mean alone.
     """
-    groups = scores.assign(finite=scores["psnr"].replace(np.inf, np.nan), exact=np.isinf(scores["psnr"])).groupby(["clip", "gap", "method"], sort=False)
-    table = groups.agg(frames=("psnr", "size"), psnr=("finite", "mean"), mse=("mse", "mean"), ssim=("ssim", "mean"), lpips=("lpips", "mean"), exact=("exact", "sum"))
+    scores = scores.assign(exact=np.isinf(scores["psnr"]), psnr=scores["psnr"].replace(np.inf, np.nan))
+    groups = scores.groupby(["clip", "gap", "method"], sort=False)
+    table = groups[["psnr", "mse", "ssim", "lpips"]].mean()
+    table.insert(0, "frames", groups.size())
     table.insert(2, "psnr_pooled", metrics.psnr_of_mse(table.pop("mse")))
-    return table.reset_index()
+    return table.assign(exact=groups["exact"].sum()).reset_index()
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:

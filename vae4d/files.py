@@ -58,7 +58,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(folder).free / 1e6
-        return StorageError(f"No space left while writing {path} ({free:.0f} MB free): free some space or choose another folder, then run again.")
+        return StorageError(f"No space left while writing {path} ({free:.0f} MB free): free some or choose another folder, then run again.")
     return StorageError(f"Cannot write {path} ({error.strerror}): choose a folder that you may write to.")
 
 

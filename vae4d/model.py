@@ -85,7 +85,7 @@ class VideoAutoencoder4D(nn.Module):
             ConfigError: not (B, 3, H, W), or H or W is not a multiple of 16.
         """
         if frame.ndim != 4 or frame.shape[1] != 3 or frame.shape[2] % 16 or frame.shape[3] % 16 or 0 in frame.shape:
-            raise ConfigError(f"Frames have shape (B, 3, H, W) with H and W multiples of 16, got {tuple(frame.shape)}: crop or resize them.")
+            raise ConfigError(f"Frames are (B, 3, H, W) with H and W multiples of 16, got {tuple(frame.shape)}: crop or resize them.")
         return Encoded(frame, self.encoder_3d(frame))
 
     def pose(self, reference: Tensor, target: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class RunLog:
             changed = sorted(name for name in before.keys() | identity.keys() if before.get(name) != identity.get(name))
             if changed and not restart:
                 what = ", ".join(f"{name} {before.get(name)!r} -> {identity.get(name)!r}" for name in changed)
-                raise ConfigError(f"{folder} holds a run with other options ({what}): choose another savepath, or set restart=True to put it aside.")
+                raise ConfigError(f"{folder} holds a run with other options ({what}): choose another savepath, or set restart.")
             if changed:
                 number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.old-{n}").exists())
                 shutil.move(folder, folder.with_name(f"{folder.name}.old-{number}"))
@@ -59,7 +59,7 @@ class RunLog:
         if self.newest.is_file():
             meta, self.tensors = read_checkpoint(self.newest)
             if "step" not in meta["extra"]:
-                raise CheckpointError(f"{self.newest} holds no training state: delete it to train from the start, or copy the run's own file back.")
+                raise CheckpointError(f"{self.newest} holds no training state: delete it to start anew, or copy the run's own file back.")
             self.state = meta["extra"]
         self._writers: dict[str, csv.DictWriter] = {}
         self._streams: list = []
@@ -92,8 +92,7 @@ class RunLog:
                 if header:
                     self._writers[name].writeheader()
             self._writers[name].writerow(row)
-            self._streams[-1].flush()
-            for stream in self._streams:
+            for stream in self._streams:  # an interrupted run keeps its rows
                 stream.flush()
             self._log_events(name, row)
         except OSError as error:
@@ -125,7 +124,9 @@ class RunLog:
         tensors = {name: value.detach().cpu().contiguous() for name, value in batch.items() if isinstance(value, Tensor)}
         with atomic_path(path) as partial:
             save_file(tensors, partial, metadata={"step": str(step), "loss": str(loss)})
-        good = f"the last good checkpoint, {self.newest} of step {self.step}, is untouched" if self.newest.is_file() else "no checkpoint had been written yet"
+        good = "no checkpoint had been written yet"
+        if self.newest.is_file():
+            good = f"the last good checkpoint, {self.newest} of step {self.step}, is untouched"
         return TrainingError(
             f"Training stopped at step {step}: the loss or its gradient became {loss}. The batch is saved in {path}; {good}. "
             "Lower lr or clip_grad, use mixed_precision='no' or 'bf16', or look at the batch."
@@ -143,7 +144,8 @@ class RunLog:
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's tensors as `optimizer.<parameter index>.<name>`."""
     state = optimizer.state_dict()["state"]
-    return {f"optimizer.{index}.{name}": value.detach().cpu().contiguous() for index, entry in state.items() for name, value in entry.items()}
+    flat = {f"optimizer.{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+    return {name: value.detach().cpu().contiguous() for name, value in flat.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

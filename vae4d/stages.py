@@ -38,7 +38,13 @@ class BaseStage(nn.Module):
     name, modules_trained, clip_length = "base", BASE_MODULES, 6
 
     def __init__(
-        self, model: VideoAutoencoder4D, perceptual: PerceptualLoss, lambda_l1: float, lambda_perc: float, lambda_voxel: float, targets: int | None
+        self,
+        model: VideoAutoencoder4D,
+        perceptual: PerceptualLoss,
+        lambda_l1: float,
+        lambda_perc: float,
+        lambda_voxel: float,
+        targets: int | None,
     ):
         super().__init__()
         self.model, self.perceptual, self.targets = model, perceptual, targets

@@ -62,7 +62,11 @@ def middle_frames(model: VideoAutoencoder4D, frames: Iterable[Tensor], t: float 
 
 @torch.inference_mode()
 def reconstruct(
-    model: VideoAutoencoder4D, frames: Iterable[Tensor], reinit_k: int = 12, use_flow: bool | None = None, use_correction: bool | None = None
+    model: VideoAutoencoder4D,
+    frames: Iterable[Tensor],
+    reinit_k: int = 12,
+    use_flow: bool | None = None,
+    use_correction: bool | None = None,
 ) -> Iterator[Tensor]:
     """Frames 1, 2, ... from a kept scene code that becomes the true frame again every `reinit_k` frames.
 

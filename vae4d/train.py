@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader
 from .checkpoint import build_model, load_model
 from .config import PRESETS, choice
 from .datasets import ClipWindows, open_dataset
-from .errors import CheckpointError, ConfigError, MissingInputError
+from .errors import ConfigError, MissingInputError
+from .files import sha256
 from .perceptual import PerceptualLoss
 from .runlog import RunLog, restore_optimizer
 from .stages import BaseStage, FlowStage, Stage, validate
@@ -66,7 +67,8 @@ class TrainConfig:
     restart: bool = False  # put a run with other options aside and start anew, instead of refusing
 
     # These change how long a run goes on or where it runs, not what it computes.
-    free = ("epochs", "max_steps", "max_minutes", "workers", "valid_freq", "valid_clips", "save_freq", "restart", "device", "savepath", "data_root")
+    free = ("savepath", "dataset", "data_root", "epochs", "max_steps", "max_minutes", "valid_freq", "valid_clips", "save_freq")
+    free += ("device", "workers", "restart")
 
     def __post_init__(self) -> None:
         choice("stage", self.stage, ("base", "flow"))
@@ -167,7 +169,7 @@ def build_stage(config: TrainConfig) -> Stage:
     if config.resume:
         model = load_model(config.resume, config.preset)
     elif config.stage == "flow":
-        raise MissingInputError("The flow stage starts from a trained base model: run notebook 02_train_autoencoder, or set resume to a checkpoint.")
+        raise MissingInputError("The flow stage starts from a trained base model: run 02_train_autoencoder, or set resume to a checkpoint.")
     else:
         model = build_model(config.preset, config.seed)
     perceptual = PerceptualLoss(Path(config.data_root) / "weights", config.perceptual_size or None)
@@ -197,19 +199,20 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
         raise ConfigError("mixed_precision is 'fp16', which needs a GPU: use 'bf16' or 'no' on a CPU.")
     data = open_dataset(config.dataset, config.input_size, config.data_root)
     windows = ClipWindows(data.split("train"), config.frames, config.interval)
-    held_out = ClipWindows(data.split("validate"), config.frames, config.interval)
+    held_out = ClipWindows(data.split("validate"), config.frames, config.interval, limit=config.valid_clips)
     stage = build_stage(config)
     AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may train twice with different precision
     accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)
 
-    fixed = {name: value for name, value in dataclasses.asdict(config).items() if name not in config.free}
-    log = RunLog(Path(config.savepath), fixed | {"data": sorted(clip.sha256 for clip in data.clips)}, config.restart)
+    identity = {name: value for name, value in dataclasses.asdict(config).items() if name not in config.free}
+    identity["data"] = sorted(clip.sha256 for clip in data.clips if clip.split != "test")
+    identity["resume"] = sha256(config.resume) if config.resume else ""  # the weights, wherever the file lies
+    log = RunLog(Path(config.savepath), identity, config.restart)
     if log.tensors:
         state = stage.model.state_dict()
         stage.model.load_state_dict({name: log.tensors[name] for name in state})
-    adam = torch.optim.Adam(
-        [p for p in stage.model.parameters() if p.requires_grad], lr=config.lr, betas=(0.0, 0.999) if config.stage == "base" else (0.9, 0.999)
-    )
+    trained = [p for p in stage.model.parameters() if p.requires_grad]
+    adam = torch.optim.Adam(trained, lr=config.lr, betas=(0.0, 0.999) if config.stage == "base" else (0.9, 0.999))
     restore_optimizer(adam, log.tensors)
     each = Batches.per_epoch(len(windows), config.bsize)
     total = min(config.epochs * each, config.max_steps or config.epochs * each)
@@ -222,18 +225,11 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
     stage, adam, loader = accelerator.prepare(stage, adam, loader)
     if accelerator.scaler is not None and "scaler" in log.state:
         accelerator.scaler.load_state_dict(log.state["scaler"])
-    held_out = validation_batches(held_out, config, accelerator.device)
+    batches = [(item["frames"][None].to(accelerator.device), item["times"][None].to(accelerator.device)) for item in held_out]
     try:
-        return Loop(config, stage, adam, accelerator, log, total, progress).run(loader, held_out)
+        return Loop(config, stage, adam, accelerator, log, total, progress).run(loader, batches)
     finally:
         log.close()
-
-
-def validation_batches(windows: ClipWindows, config: TrainConfig, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """A fixed, evenly spread choice of validation windows, (1, T, 3, S, S) and (1, T) each."""
-    count = min(config.valid_clips, len(windows))
-    chosen = [windows[round(i * (len(windows) - 1) / max(1, count - 1))] for i in range(count)]
-    return [(item["frames"][None].to(device), item["times"][None].to(device)) for item in chosen]
 
 
 class Loop:
@@ -273,7 +269,8 @@ class Loop:
                     self.save(step)
                 if step % report == 0 or last:
                     left = (done - began) / len(self.works) * (self.total - step)
-                    self.progress(f"step {step}/{self.total}  loss {losses['loss']:.4g}  {self.works[-1]:.2f} s a step  about {left / 60:.1f} min left")
+                    pace = f"{self.works[-1]:.2f} s a step  about {left / 60:.1f} min left"
+                    self.progress(f"step {step}/{self.total}  loss {losses['loss']:.4g}  {pace}")
                 if last:
                     break
                 waiting = time.monotonic()

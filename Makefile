@@ -1,0 +1,49 @@
+# make run            set up, then run the notebooks on real video          (results in outputs/quick/)
+# make run VIDEO=my.mp4 SET="seed=1 03_train_flow.epochs=2"     the same on a video of your own, with other parameters
+# make full           the long profile                                      (results in outputs/full/)
+# make test           set up, lint and test
+# make lab            set up, then open JupyterLab on the notebooks
+# make bench          print speed and memory figures
+# make clean          remove results, prepared clips and caches; videos, weights and .venv stay
+
+SHELL := /bin/bash
+# A python3.11 that runs (a version manager's shim may not), else whatever python3 is.
+PYTHON ?= $(shell python3.11 -c "" 2>/dev/null && echo python3.11 || echo python3)
+VENV := .venv
+RUN := $(VENV)/bin/python -m vae4d
+STAMP := $(VENV)/.installed
+ASSETS := data/weights/vgg16.safetensors data/weights/alexnet.safetensors \
+          data/samples/bigbuckbunny.mp4 data/samples/carphone_pristine.mp4 data/samples/bikes.mp4
+OPTIONS = $(if $(VIDEO),--video "$(VIDEO)") $(foreach setting,$(SET),--set '$(setting)')
+
+.PHONY: setup run full test lab bench clean
+
+setup: $(STAMP)
+	@for file in $(ASSETS); do test -s $$file || exec $(RUN) assets; done
+
+# Repeated only when a requirement changed: the stamp is newer than both files.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"vae4d needs Python 3.11 or newer, this is {sys.version.split()[0]}: install it, or name one with make PYTHON=/path/to/python")'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[notebooks,dev]'
+	@touch $@
+
+run: setup
+	$(RUN) run --profile quick $(OPTIONS)
+
+full: setup
+	$(RUN) run --profile full $(OPTIONS)
+
+test: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/python -m pytest
+
+lab: setup
+	$(VENV)/bin/jupyter lab notebooks
+
+bench: setup
+	$(RUN) bench
+
+clean:
+	rm -rf outputs/* data/cache build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

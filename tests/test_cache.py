@@ -1,0 +1,267 @@
+"""Preparation: crop and resize, resuming to the same bytes, times, cuts and repeats, damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from make_clips import encode, pictures, save_images
+
+from vae4d import cache
+from vae4d.cache import crop_box, prepare, square
+from vae4d.clip import Clip
+from vae4d.errors import ClipError, ConfigError, StorageError, VideoError
+from vae4d.shots import find_shots
+from vae4d.video import Frame, FrameFolder, VideoFile, VideoInfo
+
+
+def info(width: int, height: int, aspect: Fraction | int = 1) -> VideoInfo:
+    return VideoInfo(width, height, Fraction(25), None, 0, "h264", Fraction(1, 25), Fraction(aspect))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+def test_crop_box() -> None:
+    """The central square as displayed; pixels twice as wide need half as many columns."""
+    assert crop_box(info(640, 272)) == (184, 0, 272, 272)
+    assert crop_box(info(48, 64)) == (0, 8, 48, 48)
+    assert crop_box(info(100, 100, 2)) == (25, 0, 50, 100)
+    assert crop_box(info(100, 200, Fraction(1, 2))) == (0, 75, 100, 50)
+
+
+def test_square() -> None:
+    """An equal size is a copy, means stay, and a pattern finer than the result becomes grey instead of aliasing."""
+    image = pictures(1, 96, 64)[0]
+    assert np.array_equal(square(image, (16, 0, 64, 64), 64), image[:, 16:80])
+    checks = np.kron(np.indices((100, 100)).sum(0) % 2, np.ones((1, 1)))[..., None].repeat(3, 2).astype(np.uint8) * 255
+    assert abs(int(square(checks, (0, 0, 100, 100), 32)[8:24, 8:24].astype(int).mean()) - 127) <= 2
+    assert square(checks, (0, 0, 100, 100), 32)[8:24, 8:24].std() < 12
+    assert (square(np.full((20, 20, 3), 77, np.uint8), (0, 0, 20, 20), 64) == 77).all()
+
+
+def test_prepare(tmp_path: Path) -> None:
+    images = pictures(40, 96, 64)
+    seen: list[tuple[int, int | None]] = []
+    folder = save_images(tmp_path / "walk", images)
+    clip = prepare(folder, tmp_path / "cache", 64, "train", Fraction(30000, 1001), progress=lambda done, total: seen.append((done, total)))
+    assert isinstance(clip.frames, np.memmap) and clip.frames.shape == (40, 64, 64, 3) and len(clip) == 40 and clip.size == 64
+    assert all(np.array_equal(a, b[:, 16:80]) for a, b in zip(clip.frames, images, strict=True))
+    assert clip.fps == Fraction(30000, 1001) and not clip.variable_rate and clip.times[30] == pytest.approx(1.001)
+    assert (clip.name, clip.path, clip.split, clip.cuts, clip.duplicates) == ("walk", folder, "train", (), ())
+    assert seen == [(32, 40), (40, 40)]
+    assert clip.folder.name == f"walk-{clip.sha256[:8]}-64" and sorted(contents(clip.folder)) == ["frames.npy", "manifest.json"]
+    manifest = json.loads((clip.folder / "manifest.json").read_text())
+    assert manifest["crop"] == [16, 0, 64, 64] and manifest["fps"] == "30000/1001" and manifest["width"] == 96
+
+
+def test_tensor(tmp_path: Path) -> None:
+    clip = prepare(save_images(tmp_path / "walk", pictures(6)), tmp_path / "cache", 48, "test")
+    one, some = clip.tensor(2), clip.tensor(slice(0, 6, 2))
+    assert one.shape == (3, 48, 48) and one.dtype == torch.float32 and one.is_contiguous()
+    assert some.shape == (3, 3, 48, 48) and torch.equal(some[1], one) and torch.equal(clip.tensor([2])[0], one)
+    assert one[1, 5, 7].item() == pytest.approx(int(clip.frames[2, 5, 7, 1]) / 255) and some.is_contiguous()
+
+
+def test_second_call_only_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "a.mp4", pictures(10))
+    first = prepare(path, tmp_path / "cache", 32, "train")
+    monkeypatch.setattr(VideoFile, "frames", None)  # decoding again would fail
+    before = contents(first.folder)
+    assert prepare(path, tmp_path / "cache", 32, "train").sha256 == first.sha256 and contents(first.folder) == before
+    assert prepare(path, tmp_path / "cache", 32, "test").split == "test"
+    after = contents(first.folder)
+    assert after["frames.npy"] == before["frames.npy"] and json.loads(after["manifest.json"])["split"] == "test"
+    assert Clip.open(first.folder, split="validate").split == "validate"
+
+
+def test_damaged_cache_is_made_again(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", pictures(10))
+    clip = prepare(path, tmp_path / "cache", 32, "train")
+    before = contents(clip.folder)
+    os.truncate(clip.folder / "frames.npy", 5000)
+    with pytest.raises(ClipError, match="damaged or unfinished .*: delete the folder and prepare again"):
+        Clip.open(clip.folder)
+    prepare(path, tmp_path / "cache", 32, "train")
+    assert contents(clip.folder) == before
+    for damage in ("", "{}", "[1]", '{"format": 0}'):
+        (clip.folder / "manifest.json").write_text(damage)
+        with pytest.raises(ClipError, match="damaged or unfinished"):
+            Clip.open(clip.folder)
+    (clip.folder / "frames.npy").write_bytes(b"")
+    with pytest.raises(ClipError):
+        Clip.open(clip.folder)
+
+
+def test_pickle_is_small(tmp_path: Path) -> None:
+    clip = prepare(save_images(tmp_path / "walk", pictures(6)), tmp_path / "cache", 48, "test")
+    data = pickle.dumps(clip)
+    assert len(data) < 1000 and np.array_equal(pickle.loads(data).frames, clip.frames)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "folder"])
+@pytest.mark.parametrize("stop", [10, 70, 119])
+def test_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stop: int) -> None:
+    """Interrupted after any frame, the next call ends in the same bytes; from where it stopped, if the container can seek."""
+    images = pictures(120)
+    path = save_images(tmp_path / name, images) if name == "folder" else encode(tmp_path / name, images, options={"g": "12", "bf": "2"})
+    whole = contents(prepare(path, tmp_path / "whole", 48, "train").folder)
+    kind = FrameFolder if name == "folder" else VideoFile
+    decode, decoded = kind.frames, []
+
+    def interrupted(self: VideoFile, after_pts: int | None = None) -> Iterator[Frame]:
+        for index, frame in enumerate(decode(self, after_pts)):
+            if index == stop:
+                raise KeyboardInterrupt
+            yield frame
+
+    def counted(self: VideoFile, after_pts: int | None = None) -> Iterator[Frame]:
+        for frame in decode(self, after_pts):
+            decoded.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(kind, "frames", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(path, tmp_path / "cache", 48, "train")
+    folder = next((tmp_path / "cache").iterdir())
+    assert not (folder / "manifest.json").exists()
+    with pytest.raises(ClipError, match="unfinished"):
+        Clip.open(folder)
+    monkeypatch.setattr(kind, "frames", counted)
+    prepare(path, tmp_path / "cache", 48, "train")
+    assert contents(folder) == whole
+    if name != "a.avi" and stop > cache.VERIFIED:
+        assert len(decoded) <= 120 - stop + cache.VERIFIED + 12
+
+
+def test_resume_after_kill(tmp_path: Path) -> None:
+    """SIGKILL in the middle, then bytes torn off and overwritten: still the same in the end."""
+    path = encode(tmp_path / "a.mp4", pictures(100), options={"g": "10"})
+    whole = contents(prepare(path, tmp_path / "whole", 48, "train").folder)
+    code = (
+        "import os, signal, sys; from vae4d.cache import prepare\n"
+        "prepare(sys.argv[1], sys.argv[2], 48, 'train', progress=lambda done, total: done >= 64 and os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    root = Path(__file__).resolve().parent.parent
+    ended = subprocess.run([sys.executable, "-c", code, str(path), str(tmp_path / "cache")], cwd=root, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    folder = next((tmp_path / "cache").iterdir())
+    stamps = next(folder.glob("*.pts"))
+    assert not (folder / "manifest.json").exists() and stamps.stat().st_size == 64 * 8
+    os.truncate(folder / "frames.npy", (folder / "frames.npy").stat().st_size - 1000)  # a torn last frame
+    torn = tmp_path / "torn"
+    shutil.copytree(folder, torn / folder.name)
+    prepare(path, tmp_path / "cache", 48, "train")
+    assert contents(folder) == whole
+    with (torn / folder.name / "frames.npy").open("r+b") as stream:
+        stream.seek(-3 * 48 * 48 * 3, 2)
+        stream.write(bytes(1000))  # lost by the disk: what is there is not trusted, but compared
+    prepare(path, torn, 48, "train")
+    assert contents(torn / folder.name) == whole
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", pictures(40))
+
+    def again(done: int, total: int | None) -> None:
+        with pytest.raises(ClipError, match="another process"):
+            prepare(path, tmp_path / "cache", 32, "train")
+
+    assert len(prepare(path, tmp_path / "cache", 32, "train", progress=again)) == 40
+
+
+def test_truncated_video_leaves_nothing(tmp_path: Path) -> None:
+    path = encode(tmp_path / "half.avi", pictures(200), codec="mpeg4")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(VideoError, match=r"half\.avi is (truncated|damaged)"):
+        prepare(path, tmp_path / "cache", 32, "train")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "a.mp4", pictures(40))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(StorageError, match=r"frames\.npy"):
+            prepare(path, tmp_path / "cache", 64, "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "cache").iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 1000))
+    with pytest.raises(StorageError, match="needs 0 MB .* 0 MB are free"):
+        prepare(path, tmp_path / "cache", 64, "train")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_wrong_arguments(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="size = 100"):
+        prepare(tmp_path / "a.mp4", tmp_path, 100, "train")
+    with pytest.raises(ConfigError, match="split = 'dev'"):
+        prepare(tmp_path / "a.mp4", tmp_path, 64, "dev")
+    with pytest.raises(VideoError, match="does not exist"):
+        prepare(tmp_path / "a.mp4", tmp_path, 64, "train")
+
+
+@pytest.mark.parametrize("name", ["ntsc.mp4", "ntsc.mkv", "ntsc.ts"])
+def test_constant_rate_is_exact(tmp_path: Path, name: str) -> None:
+    """Matroska rounds time to milliseconds: 30000/1001 is recognised all the same."""
+    clip = prepare(encode(tmp_path / name, pictures(90), Fraction(30000, 1001)), tmp_path / "cache", 32, "test")
+    assert clip.fps == Fraction(30000, 1001) and not clip.variable_rate
+    assert np.allclose(clip.times, np.arange(90) * 1001 / 30000, atol=1e-12)
+
+
+def test_variable_rate(tmp_path: Path) -> None:
+    """One frame that is missing in the middle counts as variable: what lies between two frames is time, not a number."""
+    ticks = [40 * i for i in range(30) if i != 17]
+    clip = prepare(encode(tmp_path / "vfr.mkv", pictures(29), ticks=ticks), tmp_path / "cache", 32, "test")
+    assert clip.variable_rate and np.allclose(clip.times * 1000, ticks) and clip.fps == Fraction(28, 1) / Fraction(29 * 40, 1000)
+    assert np.allclose(Clip.open(clip.folder).times, clip.times)
+
+
+def test_rotated_and_wide_pixels(tmp_path: Path) -> None:
+    """The crop is central in the upright picture: the left half of a lying video is the bottom of the standing one."""
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:, :32] = 255
+    clip = prepare(encode(tmp_path / "phone.mp4", [image] * 3, rotate=90), tmp_path / "cache", 48, "test")
+    assert clip.frames[0, :16].mean() < 10 and clip.frames[0, 32:].mean() > 245
+
+
+def test_cuts(tmp_path: Path) -> None:
+    """Two cuts between moving pictures; a flash of one frame and the fast motion itself are none."""
+    images = np.stack([*pictures(20, seed=1), *pictures(15, seed=2), *pictures(25, seed=3)])[:, :, :48]
+    cuts, repeats = find_shots([images])
+    assert cuts == [20, 35] and repeats == []
+    flashed = images.copy()
+    flashed[10] = 255 - flashed[10] // 4
+    assert find_shots([flashed])[0] == [20, 35]
+    assert find_shots([images[:7], images[7:8], images[8:]]) == (cuts, repeats)  # however it is read
+    assert find_shots([images[:1]]) == ([], [])
+    clip = prepare(save_images(tmp_path / "cuts", list(images)), tmp_path / "cache", 48, "test")
+    assert clip.shots() == [range(0, 20), range(20, 35), range(35, 60)]
+
+
+def test_repeats() -> None:
+    """Exact repeats, and repeats with encoder noise in moving pictures; a still shot with sensor noise repeats nothing."""
+    noise = np.random.default_rng(0)
+    images = np.stack(pictures(24))[:, :, :48].astype(int)
+    twice = np.repeat(images, np.where(np.arange(24) % 8 == 3, 2, 1), axis=0)  # the 4th, 12th and 20th are shown twice
+    noisy = (twice + (noise.random(twice.shape) < 0.02)).clip(0, 255)
+    assert find_shots([twice.astype(np.uint8)])[1] == find_shots([noisy.astype(np.uint8)])[1] == [4, 13, 22]
+    halved = np.repeat(images, 2, axis=0)
+    assert find_shots([halved.astype(np.uint8)])[1] == list(range(1, 48, 2))
+    still = (images[:1] + noise.normal(0, 0.4, (30, 48, 48, 3))).round().clip(0, 255)
+    assert find_shots([still.astype(np.uint8)]) == ([], [])

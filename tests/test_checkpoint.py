@@ -1,0 +1,80 @@
+"""Checkpoints are whole or absent, and say what they are."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vae4d import build_model, load_model
+from vae4d.checkpoint import read_checkpoint, save_checkpoint
+from vae4d.errors import CheckpointError, MissingInputError, StorageError
+from vae4d.files import atomic_path
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model("small", seed=3, padding_mode="border")
+
+
+def test_roundtrip(model, tmp_path):
+    path = save_checkpoint(tmp_path / "a.safetensors", model, "flow", {"step": 7}, {"optimizer.0.exp_avg": torch.ones(2)})
+    loaded = load_model(path, "small")
+    assert loaded.config == model.config and loaded.flow_trained and not loaded.training
+    for (name, a), b in zip(loaded.state_dict().items(), model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    meta, tensors = read_checkpoint(path)
+    assert meta["extra"] == {"step": 7} and tensors["optimizer.0.exp_avg"].tolist() == [1, 1]
+    assert not load_model(save_checkpoint(tmp_path / "b.safetensors", model, "base")).flow_trained
+
+
+def test_wrong_files_are_refused_with_a_remedy(model, tmp_path):
+    good = save_checkpoint(tmp_path / "good.safetensors", model, "base")
+    with pytest.raises(MissingInputError, match="02_train_autoencoder"):
+        load_model(tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match="'small', not 'original'"):
+        load_model(good, "original")
+    truncated = tmp_path / "truncated.safetensors"
+    truncated.write_bytes(good.read_bytes()[:-1000])
+    noise = tmp_path / "noise.safetensors"
+    noise.write_bytes(b"not a checkpoint at all")
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.ones(1)}, foreign)
+    for path, message in ((truncated, "not a whole"), (noise, "not a whole"), (foreign, "no vae4d checkpoint")):
+        with pytest.raises(CheckpointError, match=message) as caught:
+            load_model(path)
+        assert path.name in str(caught.value)
+
+
+def test_missing_tensors_are_named(model, tmp_path, monkeypatch):
+    state = model.state_dict()
+    state.pop("rotate.conv3d_1.weight")
+    monkeypatch.setattr(model, "state_dict", lambda: state)
+    path = save_checkpoint(tmp_path / "part.safetensors", model, "base")
+    with pytest.raises(CheckpointError, match=r"rotate\.conv3d_1\.weight"):
+        load_model(path)
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "value.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["value.txt"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full to play a full disk")
+def test_a_full_disk_is_said_in_one_sentence(tmp_path):
+    full_disk = pytest.raises(StorageError, match=r"No space left while writing .*value\.txt")
+    with full_disk, atomic_path(tmp_path / "value.txt"), open("/dev/full", "w") as full:
+        full.write("x")
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unwritable_folder_is_said(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="Cannot write"), atomic_path(tmp_path / "file" / "x.txt"):
+        pass

@@ -1,0 +1,131 @@
+"""The model's one call: identities that hold on paper, and inputs that are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from golden_recipe import golden_model
+
+from vae4d import PRESETS, Encoded, build_model
+from vae4d.config import ModelConfig, preset
+from vae4d.errors import ConfigError
+from vae4d.geometry import compose, euler_to_theta
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = golden_model("small", scale_rotate=1.0, scale_translate=1.0)  # poses large enough to see
+    model.flow_trained = True
+    return model
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("semantics", ["repaired", "published"])
+@torch.no_grad()
+def test_synthesis_has_the_promised_shapes_and_range(model, frames, semantics):
+    out = model(frames[:1], frames[1:], 0.3, semantics=semantics)
+    assert out.image.shape == (1, 3, 64, 96) and out.image.min() >= 0 and out.image.max() <= 1
+    assert out.voxel_flow.shape == (1, 16, 16, 24, 3) and out.pose.shape == (1, 6)
+    assert [code.shape for code in out.codes] == [(1, 16, 16, 16, 24)] * 3
+
+
+@torch.no_grad()
+def test_repaired_synthesis_without_flow_and_correction_gives_the_ends(model, frames):
+    a, b = model.encode(frames[:1]), model.encode(frames[1:])
+    start, end = (model.synthesise(a, b, t, use_flow=False) for t in (0.0, 1.0))
+    torch.testing.assert_close(start.codes[2], a.code, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(end.codes[2], b.code, rtol=1e-4, atol=1e-5)
+    assert start.voxel_flow is None
+
+
+@torch.no_grad()
+def test_repaired_synthesis_is_the_papers_formula_inside_the_volume(model, frames):
+    a, b, t = model.encode(frames[:1]), model.encode(frames[1:]), 0.25
+    out = model.synthesise(a, b, t, use_correction=False)
+    s = model.warp(a.code, t * model.pose(a.frame, b.frame))
+    e = model.warp(b.code, (1 - t) * model.pose(b.frame, a.frame))
+    flow = model.encoder_flow(s, e)
+    plain = (1 - t) * model.flow(s, t * flow) + t * model.flow(e, -(1 - t) * flow)
+    torch.testing.assert_close(out.voxel_flow, flow, rtol=1e-4, atol=1e-5)
+    centre = (..., slice(6, 10), slice(6, 10), slice(8, 16))  # far from the border both samples lie inside
+    torch.testing.assert_close(out.codes[2][centre], plain[centre], rtol=1e-3, atol=1e-5)
+
+
+@torch.no_grad()
+def test_outside_the_volume_the_other_end_is_taken(model, frames):
+    a, b = model.encode(frames[:1]), model.encode(frames[1:])
+    one = Encoded(a.frame, torch.ones_like(a.code)), Encoded(b.frame, torch.ones_like(b.code))
+    fused = model.synthesise(*one, 0.5, use_correction=False).codes[2]
+    # Fused by the share inside, a volume of ones stays one wherever either end reaches; a plain mean would fade to the border.
+    assert ((fused - 1).abs() < 1e-3).float().mean() > 0.97
+
+
+@torch.no_grad()
+def test_camera_offset_is_composed_after_the_pose(model, frames):
+    a, b = model.encode(frames[:1]), model.encode(frames[1:])
+    offset = torch.tensor([0.05, -0.02, 0.03, 0.1, 0.0, -0.05])
+    plain = model.synthesise(a, b, 0.5, torch.zeros(6), use_flow=False)
+    torch.testing.assert_close(plain.image, model.synthesise(a, b, 0.5, use_flow=False).image)
+    moved = model.synthesise(a, b, 0.5, offset, use_flow=False)
+    theta = compose(euler_to_theta(0.5 * model.pose(a.frame, b.frame)), euler_to_theta(offset[None]))
+    torch.testing.assert_close(moved.codes[0], model.warp(a.code, theta), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(moved.image, plain.image, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_batch_with_its_own_moments_equals_one_by_one(model, frames):
+    a, b = model.encode(frames), model.encode(frames.flip(0))
+    both = model.synthesise(a, b, torch.tensor([0.2, 0.7]))
+    for i, t in enumerate((0.2, 0.7)):
+        alone = model.synthesise(a[i : i + 1], b[i : i + 1], t)
+        torch.testing.assert_close(both.image[i : i + 1], alone.image, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_flow_and_correction_default_to_what_was_trained_and_to_the_semantics(frames):
+    model = build_model("small")
+    assert model(frames[:1], frames[1:]).voxel_flow is None  # no flow stage yet
+    model.flow_trained = True
+    for semantics, correction in (("repaired", True), ("published", False)):
+        default = model(frames[:1], frames[1:], semantics=semantics)
+        told = model(frames[:1], frames[1:], semantics=semantics, use_flow=True, use_correction=correction)
+        other = model(frames[:1], frames[1:], semantics=semantics, use_flow=True, use_correction=not correction)
+        assert torch.equal(default.codes[2], told.codes[2]) and not torch.equal(default.codes[2], other.codes[2])
+
+
+@pytest.mark.parametrize("t", [-0.1, 1.01, float("nan")])
+def test_moments_outside_the_pair_are_refused(model, frames, t):
+    with pytest.raises(ConfigError, match="between the two frames"):
+        model(frames[:1], frames[1:], t)
+
+
+def test_bad_frames_and_names_are_refused(model, frames):
+    with pytest.raises(ConfigError, match="multiples of 16"):
+        model.encode(torch.rand(1, 3, 60, 64))
+    with pytest.raises(ConfigError, match="differ in shape"):
+        model(frames[:1], frames[1:, :, :48])
+    with pytest.raises(ConfigError, match="Did you mean 'repaired'"):
+        model(frames[:1], frames[1:], semantics="repared")
+    with pytest.raises(ConfigError, match="Known: original, small"):
+        build_model("smal1")
+    with pytest.raises(ConfigError, match="padding_mode"):
+        build_model("small", padding_mode="wrap")
+    with pytest.raises(ConfigError, match="model field 'depht'"):
+        preset("small", depht=8)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_config_survives_json(name):
+    import json
+
+    assert ModelConfig.from_dict(json.loads(json.dumps(PRESETS[name].to_dict()))) == PRESETS[name]
+
+
+def test_same_seed_same_model():
+    first, again, other = build_model("small", 1), build_model("small", 1), build_model("small", 2)
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    assert not torch.equal(first.encoder_3d.conv3d_1.weight, other.encoder_3d.conv3d_1.weight)

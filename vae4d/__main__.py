@@ -1,0 +1,122 @@
+"""`python -m vae4d`: set up, prepare clips, train, run the notebooks, measure."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Sequence
+
+from .errors import NotebookError, Vae4dError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 for a failed notebook, 2 for a wrong request, 130 when interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser(training=argv[:1] == ["train"]).parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except NotebookError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except Vae4dError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "vae4d":
+            raise
+        print(f"This command needs the package {error.name}: install it with pip install -e '.[notebooks]'.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted: the same command goes on from what is finished.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser(training: bool = False) -> argparse.ArgumentParser:
+    """The command line; the options of `train` are those of TrainConfig, whose module loads torch, so only on demand."""
+    top = argparse.ArgumentParser(prog="python -m vae4d", description="A 4D video autoencoder: new frames and new views of a video.")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    part = commands.add_parser("run", help="run the notebooks in order; those whose inputs did not change are skipped")
+    part.add_argument("--profile", default="quick", help="name of a file in notebooks/profiles (default: quick)")
+    part.add_argument("--video", metavar="PATH", help="a video file or folder of your own, in the place of the samples")
+    part.add_argument("--set", dest="settings", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
+                      help="another value for a parameter; NOTEBOOK.NAME=VALUE for one notebook")
+    part.add_argument("--only", nargs="+", action="extend", default=[], metavar="NOTEBOOK", help="run these alone, such as 04_interpolate")
+    part.add_argument("--force", action="store_true", help="run notebooks that would be skipped")
+    part.set_defaults(command=run)
+
+    part = commands.add_parser("prepare", help="decode a data set once, into data/cache")
+    part.add_argument("dataset", nargs="?", default="samples", help="samples (default), a video, or a folder of videos or frames")
+    part.add_argument("--size", type=int, default=128, help="side of the square frames in pixels (default: 128)")
+    part.add_argument("--data-root", default="data", help="folder of samples, videos and cache (default: data)")
+    part.set_defaults(command=prepare)
+
+    part = commands.add_parser("assets", help="fetch weights and sample clips, or check those that are there")
+    part.add_argument("--data-root", default="data", help="where they go (default: data)")
+    part.set_defaults(command=fetch)
+
+    part = commands.add_parser("train", help="train one stage: base, then flow")
+    if training:
+        add_training_options(part)
+    part.set_defaults(command=train)
+
+    part = commands.add_parser("bench", help="print speed and memory figures")
+    part.set_defaults(command=bench)
+    return top
+
+
+def add_training_options(part: argparse.ArgumentParser) -> None:
+    """One option for each field of TrainConfig; the comment beside a field is its help."""
+    from .train import TrainConfig
+
+    comments = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(TrainConfig), re.MULTILINE))
+    part.add_argument("stage", choices=("base", "flow"))
+    for field in dataclasses.fields(TrainConfig):
+        if field.name == "stage":
+            continue
+        option = "--" + field.name.replace("_", "-")
+        names = dict.fromkeys((option, "--" + field.name))  # both spellings; the original's options have underscores
+        text = f"{comments.get(field.name, '')} (default: {field.default!r})".strip().replace("%", "%%")
+        if isinstance(field.default, bool):
+            part.add_argument(*names, dest=field.name, action=argparse.BooleanOptionalAction, default=field.default, help=text)
+        else:
+            part.add_argument(*names, dest=field.name, type=type(field.default), default=field.default, help=text)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from .runner import run
+
+    run(arguments.profile, video=arguments.video, settings=arguments.settings, only=arguments.only, force=arguments.force)
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    from .datasets import prepare_dataset
+
+    prepare_dataset(arguments.dataset, arguments.size, arguments.data_root)
+
+
+def fetch(arguments: argparse.Namespace) -> None:
+    from .assets import fetch_all
+
+    fetch_all(arguments.data_root)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    from .train import TrainConfig, train
+
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    train(TrainConfig(**{name: getattr(arguments, name) for name in names}))
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    from .bench import main
+
+    main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Windows of consecutive frames, as training draws them from prepared clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .clip import Clip
+from .errors import ClipError, ConfigError
+
+
+class ClipWindows(torch.utils.data.Dataset):
+    """All windows of `clip_length` frames, every `interval`-th frame, at stride 1.
+
+    No window spans a cut (unless `across_cuts`), and none holds a frame that repeats the one before, as time stands
+    still there. With `limit` that many windows are taken, spread evenly over all. An item is a dict:
+    frames float32 (T, 3, S, S) in [0, 1]; times float32 (T,), by the real time stamps, 0 for the first and 1 for the
+    last frame; clip and start, int, the number of the clip in `clips` and of the first frame in it.
+
+    `skipped` lists (clip name, reason) for the clips that give no window.
+
+    Raises:
+        ConfigError: clip_length below 2, interval or limit below 1.
+        ClipError: no clip gives a window.
+    """
+
+    def __init__(self, clips: Sequence[Clip], clip_length: int, interval: int = 1, across_cuts: bool = False, limit: int | None = None):
+        for name, value, least in (("clip_length", clip_length, 2), ("interval", interval, 1), ("limit", 1 if limit is None else limit, 1)):
+            if value < least:
+                raise ConfigError(f"{name} = {value} is out of range: give {least} or more.")
+        self.clips, self.clip_length, self.interval = list(clips), clip_length, interval
+        self.skipped: list[tuple[str, str]] = []
+        windows = [np.empty((0, 2), np.int64)]
+        for number, clip in enumerate(self.clips):
+            starts, reason = self._starts(clip, across_cuts)
+            if reason:
+                self.skipped.append((clip.name, reason))
+            windows.append(np.stack([np.full(len(starts), number), starts], axis=1))
+        self.windows = np.concatenate(windows)  # (n, 2): clip, start
+        if not len(self.windows):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped) or "there is no clip"
+            raise ClipError(f"No window of {clip_length} frames at interval {interval} can be cut ({reasons}): {_REMEDY}.")
+        if limit is not None and limit < len(self.windows):
+            self.windows = self.windows[np.linspace(0, len(self.windows) - 1, limit).round().astype(int)]
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | int]:
+        number, start = (int(value) for value in self.windows[index])
+        clip, which = self.clips[number], slice(start, start + self._span, self.interval)
+        seconds = clip.times[which]
+        times = (seconds - seconds[0]) / (seconds[-1] - seconds[0])
+        return {"frames": clip.tensor(which), "times": torch.from_numpy(times).float(), "clip": number, "start": start}
+
+    @property
+    def _span(self) -> int:
+        """Source frames from the first to the last frame of a window, both counted."""
+        return (self.clip_length - 1) * self.interval + 1
+
+    def _starts(self, clip: Clip, across_cuts: bool) -> tuple[np.ndarray, str]:
+        """First frames of the clip's windows, and the reason where there is none."""
+        shots = [range(len(clip))] if across_cuts else clip.shots()
+        starts = np.array([s for shot in shots for s in range(shot.start, shot.stop - self._span + 1)], dtype=np.int64)
+        if not len(starts):
+            longest = max(len(shot) for shot in shots)
+            where = "" if len(shots) == 1 else f" in its longest shot ({len(clip)} in all)"
+            return starts, f"it has {longest} frames{where}, {self._span} are needed"
+        repeated = np.zeros(len(clip), dtype=bool)
+        repeated[list(clip.duplicates)] = True
+        kept = starts
+        for step in range(1, self.clip_length):  # not 0: the first frame may repeat one outside the window
+            kept = kept[~repeated[kept + step * self.interval]]
+        return kept, "" if len(kept) else f"each of its {len(starts)} windows holds a repeated frame"
+
+
+_REMEDY = "lower clip_length or interval, or give a longer video"
