@@ -93,7 +93,7 @@ def test_damaged_cache_is_made_again(tmp_path: Path) -> None:
     clip = prepare(path, tmp_path / "cache", 32, "train")
     before = contents(clip.folder)
     os.truncate(clip.folder / "frames.npy", 5000)
-    with pytest.raises(ClipError, match="damaged or unfinished .*: delete the folder and prepare again"):
+    with pytest.raises(ClipError, match=r"damaged or unfinished .*: delete the folder and prepare again"):
         Clip.open(clip.folder)
     prepare(path, tmp_path / "cache", 32, "train")
     assert contents(clip.folder) == before
@@ -202,7 +202,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not list((tmp_path / "cache").iterdir())
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 1000))
-    with pytest.raises(StorageError, match="needs 0 MB .* 0 MB are free"):
+    with pytest.raises(StorageError, match=r"needs 0 MB .* 0 MB are free"):
         prepare(path, tmp_path / "cache", 64, "train")
     assert not list((tmp_path / "cache").iterdir())
 

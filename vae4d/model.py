@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from .config import SEMANTICS, ModelConfig, choice
 from .errors import ConfigError
-from .geometry import compose, euler_to_theta
+from .geometry import compose, euler_to_theta, full_precision
 from .modules import Decoder, FlowCorrection, FlowEncoder, FlowWarp, PoseEncoder, Rotate, SceneEncoder
 
 BASE_MODULES = ("encoder_3d", "encoder_traj", "rotate", "decoder")
@@ -89,8 +89,9 @@ class VideoAutoencoder4D(nn.Module):
         return Encoded(frame, self.encoder_3d(frame))
 
     def pose(self, reference: Tensor, target: Tensor) -> Tensor:
-        """Pose (B, 6) of `target`'s camera seen from `reference`'s."""
-        return self.encoder_traj(reference, target)
+        """Pose (B, 6) of `target`'s camera seen from `reference`'s. Computed in float32 also under mixed precision, as all geometry."""
+        with full_precision(reference):
+            return self.encoder_traj(reference, target)
 
     def warp(self, code: Tensor, pose: Tensor) -> Tensor:
         """Carry a code by a pose (B, 6) or a theta (B, 3, 4)."""

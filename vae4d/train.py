@@ -306,7 +306,7 @@ class Loop:
 
     def require_finite(self, step: int, batch: dict, value: Tensor) -> None:
         if not torch.isfinite(value):
-            raise self.log.bad_batch(step, batch, float(value))
+            raise self.log.bad_batch(step, batch, value.item())
 
     def validate(self, step: int, held_out) -> None:
         """Score the validation windows; the best weights so far are kept."""

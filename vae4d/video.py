@@ -173,7 +173,7 @@ class VideoFile:
         length, entries = self.path.stat().st_size, stream.index_entries
         inside = sum(entry.pos + entry.size <= length for entry in entries)
         if inside < len(entries):
-            raise self._truncated(inside, len(entries))
+            raise self._truncated(inside, stream.frames or f"at least {len(entries)}")  # fragments count as they come
 
     def _check_duration(self, container: Any, stream: Any, last: int | None, info: VideoInfo) -> None:
         """Matroska and WebM count no frames, but state how long the stream is."""
@@ -185,7 +185,7 @@ class VideoFile:
         if end < claimed - 1:
             raise VideoError(f"{self.path} is truncated: it ends at {end:.1f} s of {claimed:.1f} s; {_COPY_AGAIN}")
 
-    def _truncated(self, found: int, claimed: int) -> VideoError:
+    def _truncated(self, found: int, claimed: int | str) -> VideoError:
         return VideoError(f"{self.path} is truncated: it holds {found} of {claimed} frames; {_COPY_AGAIN}")
 
 

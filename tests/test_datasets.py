@@ -1,0 +1,219 @@
+"""Which video goes where, bad ones among good ones, and the windows that are drawn."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from make_clips import encode, encode_audio, pictures, save_images
+
+from vae4d.cache import prepare
+from vae4d.clip import Clip
+from vae4d.datasets import SAMPLES, ClipWindows, find_sources, open_dataset, prepare_dataset
+from vae4d.errors import ClipError, ConfigError, MissingInputError, VideoError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data folder with stand-ins for the three sample clips."""
+    for seed, name in enumerate(SAMPLES.values(), 100):
+        encode(tmp_path / "data" / "samples" / name, pictures(8, seed=seed))
+    return tmp_path / "data"
+
+
+def splits(entries: list) -> dict[str, str]:
+    return {entry.path.name: entry.split for entry in entries}
+
+
+SAMPLE_SPLITS = {"bigbuckbunny.mp4": "train", "carphone_pristine.mp4": "validate", "bikes.mp4": "test"}
+
+
+def test_samples_and_dropped_videos(root: Path) -> None:
+    assert splits(find_sources("samples", root)) == SAMPLE_SPLITS
+    encode(root / "videos" / "loose.mov", pictures(3))
+    save_images(root / "videos" / "frames", pictures(3))
+    encode(root / "videos" / "train" / "sports" / "run.avi", pictures(3), codec="mpeg4")  # at any depth
+    save_images(root / "videos" / "validate" / "walk", pictures(3))
+    (root / "videos" / "test").mkdir()
+    (root / "videos" / "README.txt").write_text("no video")
+    (root / "videos" / "._loose.mov").write_text("hidden")
+    found = splits(find_sources("samples", root))
+    assert found == {**SAMPLE_SPLITS, "loose.mov": "test", "frames": "test", "run.avi": "train", "walk": "validate"}
+
+
+def test_own_video_is_test(root: Path, tmp_path: Path) -> None:
+    path = encode(tmp_path / "my.anything.mp4", pictures(3))
+    expected = {"bigbuckbunny.mp4": "train", "carphone_pristine.mp4": "validate", "my.anything.mp4": "test"}
+    assert splits(find_sources(path, root)) == expected
+    frames = save_images(tmp_path / "walk", pictures(3))
+    assert splits(find_sources(str(frames), root))["walk"] == "test"
+
+
+def test_folder_with_splits(root: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        encode(tmp_path / "set" / split / f"{split}.mp4", pictures(3))
+    assert splits(find_sources(tmp_path / "set", root)) == {"train.mp4": "train", "test.mp4": "test"}
+
+
+def test_split_by_source(root: Path, tmp_path: Path) -> None:
+    """At least one each from three on, a tenth each of many; names do not matter, contents do."""
+    folder = tmp_path / "set"
+    for seed in range(2):
+        encode(folder / f"{seed}.mp4", pictures(2, seed=seed))
+    assert sorted(splits(find_sources(folder, root)).values()) == ["test", "test", "train", "validate"]
+    for seed in range(2, 22):
+        encode(folder / f"{seed}.mp4", pictures(2, seed=seed))
+    first = splits(find_sources(folder, root))
+    assert sorted(first.values()) == ["test"] * 2 + ["train"] * 18 + ["validate"] * 2
+    held = next(name for name, split in first.items() if split == "test")
+    (folder / held).rename(folder / "renamed.mp4")
+    second = splits(find_sources(folder, root))
+    assert second.pop("renamed.mp4") == "test" and second == {k: v for k, v in first.items() if k != held}
+
+
+def test_no_such_data_set(root: Path, tmp_path: Path) -> None:
+    for call in (lambda: find_sources("sample", root), lambda: open_dataset("sample", 32, root)):
+        with pytest.raises(ConfigError, match="dataset = 'sample' is neither 'samples' nor a video nor a folder"):
+            call()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ClipError, match="empty holds no video"):
+        find_sources(tmp_path / "empty", root)
+    (root / "samples" / "bikes.mp4").unlink()
+    with pytest.raises(MissingInputError, match=r"bikes\.mp4 is missing: run `make setup`"):
+        find_sources("samples", root)
+
+
+def test_prepare_and_open(root: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    dataset = prepare_dataset("samples", 32, root, lines.append)
+    assert [clip.name for clip in dataset.split("test")] == ["bikes"] and len(dataset.clips) == 3 and not dataset.skipped
+    assert lines[0] == "[1/3] bigbuckbunny.mp4 (train): 8 frames, 25 frames a second, 0 cuts, 0 repeated frames"
+    shutil.copytree(root / "cache", tmp_path / "elsewhere" / "cache")  # another machine, without the videos
+    shutil.rmtree(root)
+    opened = open_dataset("samples", 32, tmp_path / "elsewhere")
+    assert [(c.name, c.split, c.sha256) for c in opened.clips] == [(c.name, c.split, c.sha256) for c in dataset.clips]
+    with pytest.raises(MissingInputError, match=r"at 64 px was not prepared .* run notebook 01_data first"):
+        open_dataset("samples", 64, tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="split = 'dev'"):
+        opened.split("dev")
+    (tmp_path / "elsewhere" / "cache" / "samples-32.json").write_text("{")
+    with pytest.raises(ClipError, match="damaged"):
+        open_dataset("samples", 32, tmp_path / "elsewhere")
+
+
+def test_bad_videos_among_good_ones(root: Path) -> None:
+    """Each bad source is named with its reason, and the rest is used."""
+    videos = root / "videos"
+    good = encode(videos / "good.mp4", pictures(6))
+    (videos / "empty.mp4").touch()
+    encode_audio(videos / "sound.mp4")
+    encode(videos / "cut.mp4", pictures(50)).write_bytes((videos / "cut.mp4").read_bytes()[:3000])
+    (videos / "nothing").mkdir()
+    save_images(save_images(videos / "mixed", pictures(1)), pictures(1, 32, 32), start=1)
+    (save_images(videos / "torn", pictures(3)) / "00001.png").write_bytes(b"torn")
+    shutil.copy(good, videos / "twin.mp4")
+    lines: list[str] = []
+    dataset = prepare_dataset("samples", 32, root, lines.append)
+    assert {c.name for c in dataset.split("test")} == {"bikes", "good"}
+    reasons = {path.name: reason for path, reason in dataset.skipped}
+    words = {"empty.mp4": "empty", "sound.mp4": "no video stream", "cut.mp4": "cannot be opened", "nothing": "no png or jpg image"}
+    words |= {"mixed": "mixes image sizes", "torn": "00001.png cannot be read", "twin.mp4": "is the same video as"}
+    assert set(reasons) == set(words) and all(words[name] in reasons[name] and name in reasons[name] for name in words)
+    assert sum("left out" in line for line in lines) == 7
+    assert len(list((root / "cache").glob("*/manifest.json"))) == 4 == sum(p.is_dir() for p in (root / "cache").iterdir())
+    assert open_dataset("samples", 32, root).skipped == dataset.skipped
+
+
+def test_nothing_left(root: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video")
+    with pytest.raises(VideoError, match=r"bad\.mp4 cannot be opened"):
+        prepare_dataset(bad, 32, root, None)
+    for split in ("train", "validate"):
+        encode(tmp_path / "set" / split / f"{split}.mp4", pictures(3, seed=len(split)))
+    (tmp_path / "set" / "test").mkdir()
+    (tmp_path / "set" / "test" / "gone.mp4").touch()
+    with pytest.raises(ClipError, match=r"no usable clip to test with: .*gone\.mp4 is empty"):
+        prepare_dataset(tmp_path / "set", 32, root, None)
+    assert len(prepare_dataset(tmp_path / "set", 32, root, None, require=("train",)).clips) == 2
+
+
+def test_leak_between_splits(root: Path) -> None:
+    """The same bytes under another name in another split: refused, whatever it is called."""
+    (root / "videos" / "train").mkdir(parents=True)
+    shutil.copy(root / "samples" / "bikes.mp4", root / "videos" / "train" / "holiday.mp4")
+    with pytest.raises(ClipError, match=r"bikes\.mp4 \(test\) and .*holiday\.mp4 \(train\) are the same video"):
+        prepare_dataset("samples", 32, root, None)
+
+
+def test_split_belongs_to_the_data_set(root: Path) -> None:
+    """A clip that trains in one data set and tests in another keeps both."""
+    path = encode(root / "videos" / "train" / "mine.mp4", pictures(6))
+    prepare_dataset("samples", 32, root, None)
+    prepare_dataset(path, 32, root, None)
+    assert {c.name for c in open_dataset("samples", 32, root).split("train")} == {"bigbuckbunny", "mine"}
+    assert [c.name for c in open_dataset(path, 32, root).split("test")] == ["mine"]
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Clip:
+    """30 frames; cut at 12; frame 20 repeats 19; times irregular after frame 25."""
+    clip = prepare(save_images(tmp_path / "walk", pictures(30)), tmp_path / "cache", 32, "train")
+    path = clip.folder / "manifest.json"
+    times = [0.04 * i + (0.1 if i > 25 else 0) for i in range(30)]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"cuts": [12], "duplicates": [20], "variable_rate": True, "times": times}))
+    return Clip.open(clip.folder)
+
+
+def test_windows(clip: Clip) -> None:
+    """Never across the cut, never with a repeat; one that starts on it is fine."""
+    windows = ClipWindows([clip], clip_length=4)
+    assert windows.windows[:, 1].tolist() == [*range(0, 9), *range(12, 17), *range(20, 27)]
+    wide = ClipWindows([clip], clip_length=3, interval=4)  # spans 9 frames
+    assert wide.windows[:, 1].tolist() == [0, 1, 2, 3, 13, 14, 15, 17, 18, 19, 20, 21]
+    over = ClipWindows([clip], clip_length=4, across_cuts=True)
+    assert over.windows[:, 1].tolist() == [*range(0, 17), *range(20, 27)]
+    few = ClipWindows([clip], clip_length=4, limit=3)
+    assert few.windows[:, 1].tolist() == [0, 13, 26] and len(ClipWindows([clip], 4, limit=99)) == 21
+
+
+def test_item(clip: Clip) -> None:
+    item = ClipWindows([clip], clip_length=3, interval=2)[-1]
+    assert item["start"] == 25 and item["clip"] == 0
+    assert torch.equal(item["frames"], clip.tensor([25, 27, 29])) and item["frames"].dtype == torch.float32
+    assert np.allclose(item["times"], [0, 0.18 / 0.26, 1], atol=1e-6) and item["times"].dtype == torch.float32  # 1.0, 1.18, 1.26 s
+    batch = next(iter(torch.utils.data.DataLoader(ClipWindows([clip], 4), batch_size=2, num_workers=1, multiprocessing_context="spawn")))
+    assert batch["frames"].shape == (2, 4, 3, 32, 32) and batch["start"].tolist() == [0, 1]
+    assert len(pickle.dumps(ClipWindows([clip], 4))) < 5000
+
+
+def test_short_clips(clip: Clip, tmp_path: Path) -> None:
+    short = prepare(save_images(tmp_path / "short", pictures(3, seed=5)), tmp_path / "cache", 32, "train")
+    windows = ClipWindows([short, clip], clip_length=4)
+    assert windows.skipped == [("short", "it has 3 frames, 4 are needed")] and windows[0]["clip"] == 1
+    with pytest.raises(ClipError, match=r"No window of 4 frames at interval 1 .*short: it has 3 frames, 4 are needed.*: lower clip_length"):
+        ClipWindows([short], clip_length=4)
+    with pytest.raises(ClipError, match=r"walk: it has 18 frames in its longest shot \(30 in all\), 20 are needed"):
+        ClipWindows([clip], clip_length=20)
+    with pytest.raises(ClipError, match="there is no clip"):
+        ClipWindows([], clip_length=4)
+
+
+def test_every_second_frame_repeated(tmp_path: Path) -> None:
+    images = [image for image in pictures(12) for _ in range(2)]
+    clip = prepare(save_images(tmp_path / "doubled", images), tmp_path / "cache", 32, "train", Fraction(50))
+    with pytest.raises(ClipError, match="each of its 22 windows holds a repeated frame"):
+        ClipWindows([clip], clip_length=3)
+    assert ClipWindows([clip], clip_length=3, interval=2).windows[:, 1].tolist() == list(range(0, 20, 2))
+
+
+@pytest.mark.parametrize("wrong", [{"clip_length": 1}, {"clip_length": 4, "interval": 0}, {"clip_length": 4, "limit": 0}])
+def test_out_of_range(clip: Clip, wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="is out of range"):
+        ClipWindows([clip], **wrong)

@@ -1,0 +1,221 @@
+"""Training: the same losses after any interruption, the newest and best kept, and inputs that are refused before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from make_clips import pictures, save_images
+from safetensors import safe_open
+
+from vae4d import load_model, stages
+from vae4d.checkpoint import read_checkpoint
+from vae4d.datasets import prepare_dataset
+from vae4d.errors import CheckpointError, ConfigError, MissingInputError, TrainingError
+from vae4d.train import Batches, TrainConfig, train
+
+LOSSES = ["step", "loss", "gradient_norm"]
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory, weights) -> Path:
+    """Three small clips, prepared at 32 px, beside the real weights."""
+    root = tmp_path_factory.mktemp("data")
+    for number, split in enumerate(("train", "validate", "test")):
+        save_images(root / "set" / split / f"clip{number}", pictures(8, 48, 40, seed=number))
+    prepare_dataset(root / "set", 32, root, progress=None)
+    (root / "weights").symlink_to(weights)
+    return root
+
+
+@pytest.fixture
+def options(data_root, tmp_path):
+    common = {"dataset": str(data_root / "set"), "data_root": str(data_root), "input_size": 32, "perceptual_size": 0, "workers": 0}
+    common |= {"max_steps": 4, "targets": 1, "clip_length": 3, "valid_freq": 2, "valid_clips": 2, "save_freq": 2, "device": "cpu"}
+    return TrainConfig(savepath=str(tmp_path / "base"), **common)
+
+
+def losses(folder: str) -> pd.DataFrame:
+    return pd.read_csv(Path(folder) / "losses.csv")
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def test_a_run_leaves_everything_and_a_second_call_does_nothing(options):
+    lines: list[str] = []
+    result = train(options, lines.append)
+    folder = Path(options.savepath)
+    assert result.finished and result.steps == 4 and result.loader_ms < result.step_ms
+    assert losses(folder)["step"].tolist() == [1, 2, 3, 4]
+    assert pd.read_csv(folder / "validation.csv")["step"].tolist() == [2, 4]
+    assert list((folder / "tensorboard").iterdir()) and any("waits" in line for line in lines)
+    scores = pd.read_csv(folder / "validation.csv").set_index("step")["psnr"]
+    meta, tensors = read_checkpoint(folder / "best.safetensors")
+    assert meta["extra"]["step"] == scores.idxmax() and meta["extra"]["valid_psnr"] == pytest.approx(scores.max(), abs=1e-3)
+    assert not any(name.startswith("optimizer.") for name in tensors)
+    before = (folder / "losses.csv").read_bytes()
+    again = train(options, quiet)
+    assert again.finished and again.steps == 4 and (folder / "losses.csv").read_bytes() == before
+
+
+def test_training_lowers_the_loss_and_moves_only_its_stage(options, tmp_path):
+    longer = dataclasses.replace(options, max_steps=20, lr=1e-3, save_freq=20, valid_freq=20, epochs=99)
+    train(longer, quiet)
+    curve = losses(longer.savepath)["loss"]
+    assert curve[-5:].mean() < 0.85 * curve[:5].mean()
+    base = load_model(tmp_path / "base" / "best.safetensors")
+    flow = dataclasses.replace(longer, stage="flow", savepath=str(tmp_path / "flow"), resume=str(tmp_path / "base" / "best.safetensors"))
+    flow = dataclasses.replace(flow, max_steps=3, pairs=2, reconstruction_substeps=2, interpolation_substeps=1)
+    train(flow, quiet)
+    trained = load_model(tmp_path / "flow" / "newest.safetensors")
+    assert trained.flow_trained and not base.flow_trained
+    same = {name for name, value in trained.state_dict().items() if torch.equal(value, base.state_dict()[name])}
+    assert same == {name for name in base.state_dict() if not name.startswith(("encoder_flow", "flow_correction"))}
+    columns = losses(flow.savepath).columns
+    assert {"reconstruction loss", "forward loss", "reversed loss", "forward full perceptual"} <= set(columns)
+
+
+@pytest.mark.parametrize("stage", ["base", "flow"])
+def test_resumed_losses_equal_uninterrupted_ones(options, tmp_path, stage):
+    if stage == "flow":
+        train(options, quiet)
+        options = dataclasses.replace(options, stage="flow", resume=f"{options.savepath}/newest.safetensors", pairs=2, triplets=1)
+        options = dataclasses.replace(options, reconstruction_substeps=2, interpolation_substeps=1)
+    whole = dataclasses.replace(options, savepath=str(tmp_path / "whole"), max_steps=5, save_freq=2)
+    train(whole, quiet)
+    parts = dataclasses.replace(whole, savepath=str(tmp_path / "parts"))
+    train(dataclasses.replace(parts, max_steps=2), quiet)
+    # Rows and a torn line after the checkpoint, as a killed process leaves them, are dropped and run again.
+    with (tmp_path / "parts" / "losses.csv").open("a") as stream:
+        stream.write("3,99,99\n4,1")
+    train(parts, quiet)
+    expected, found = losses(whole.savepath)[LOSSES], losses(parts.savepath)[LOSSES]
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    for name in ("whole", "parts"):
+        assert load_model(tmp_path / name / "newest.safetensors")
+    a, b = (read_checkpoint(tmp_path / name / "newest.safetensors")[1] for name in ("whole", "parts"))
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_process_can_go_on(options, tmp_path, number):
+    """Interrupted in the middle of a step: the first two finish the step and save it, the last leaves the last checkpoint."""
+    endless = dataclasses.replace(options, max_steps=100_000, epochs=100_000, save_freq=1, valid_freq=100_000)
+    script = f"from vae4d.train import *\ntrain(TrainConfig(**{dataclasses.asdict(endless)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    path = Path(options.savepath) / "losses.csv"
+    while process.poll() is None and (not path.is_file() or path.read_text().count("\n") < 4):
+        pass
+    assert process.poll() is None, "the run ended before it could be interrupted"
+    os.kill(process.pid, number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    saved = read_checkpoint(Path(options.savepath) / "newest.safetensors")[0]["extra"]["step"]
+    rows = len(losses(options.savepath))
+    if number == signal.SIGKILL:
+        assert saved >= 2
+    else:
+        assert saved == rows and "steps are saved" in out
+    result = train(dataclasses.replace(endless, max_steps=rows + 1, epochs=1_000), quiet)
+    assert result.finished and losses(options.savepath)["step"].tolist() == list(range(1, rows + 2))
+    assert not [p for p in Path(options.savepath).iterdir() if p.name.startswith(".") and number != signal.SIGKILL]
+
+
+def test_max_minutes_stops_a_piece_and_the_next_goes_on(options):
+    piece = dataclasses.replace(options, max_minutes=1e-6)
+    assert [train(piece, quiet).steps for _ in range(2)] == [1, 2]
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(options, monkeypatch):
+    train(dataclasses.replace(options, max_steps=2), quiet)
+    good = (Path(options.savepath) / "newest.safetensors").read_bytes()
+    monkeypatch.setattr(stages, "l1", lambda a, b: (a - b).flatten(1).mean(1) * float("nan"))
+    with pytest.raises(TrainingError, match=r"step 2.*nan.*bad-batch-000002.*step 2, is untouched"):
+        train(options, quiet)
+    with safe_open(Path(options.savepath) / "bad-batch-000002.safetensors", framework="pt") as stream:
+        assert stream.get_tensor("frames").shape == (1, 3, 3, 32, 32) and stream.get_tensor("start").numel() == 1
+    assert (Path(options.savepath) / "newest.safetensors").read_bytes() == good
+    monkeypatch.undo()
+    assert train(options, quiet).finished
+
+
+def test_other_options_are_refused_or_put_aside(options, tmp_path):
+    train(options, quiet)
+    other = dataclasses.replace(options, lr=1e-3)
+    with pytest.raises(ConfigError, match=r"lr 0\.0002 -> 0\.001"):
+        train(other, quiet)
+    train(dataclasses.replace(other, restart=True), quiet)
+    assert (tmp_path / "base.old-1" / "newest.safetensors").is_file()
+
+
+def test_mixed_precision_trains_on_the_cpu(options, tmp_path):
+    half = dataclasses.replace(options, mixed_precision="bf16", max_steps=2)
+    train(half, quiet)
+    flow = {"stage": "flow", "savepath": str(tmp_path / "flow"), "resume": f"{options.savepath}/best.safetensors"}
+    train(dataclasses.replace(half, **flow, pairs=2, reconstruction_substeps=1, interpolation_substeps=1), quiet)
+    train(dataclasses.replace(options, savepath=str(tmp_path / "whole"), max_steps=2), quiet)
+    found, exact = losses(options.savepath)["loss"], losses(tmp_path / "whole")["loss"]
+    assert losses(tmp_path / "flow")["loss"].notna().all()
+    assert not found.equals(exact)  # bfloat16 was used,
+    assert (found / exact - 1).abs().max() < 0.02  # and computes the same loss
+
+
+def test_every_window_is_drawn_once_an_epoch_in_an_order_of_its_own():
+    epochs = [sum(Batches(7, 2, seed=3, start=4 * e, stop=4 * e + 4), []) for e in range(2)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 2 and epochs[0] != epochs[1]
+    assert list(Batches(7, 2, 3, 3, 6)) == list(Batches(7, 2, 3, 0, 8))[3:6]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stage": "floww"}, "Did you mean 'flow'"),
+        ({"preset": "tiny"}, "Known: original, small"),
+        ({"mixed_precision": "fp8"}, "mixed_precision"),
+        ({"mixed_precision": "fp16"}, "needs a GPU"),
+        ({"lr": 0.0}, "lr is 0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"bsize": 0}, "bsize is 0"),
+        ({"clip_length": 1}, "at least 2 frames"),
+        ({"epochs": -1}, "epochs is -1"),
+    ],
+)
+def test_values_out_of_range(options, change, message):
+    with pytest.raises(ConfigError, match=message):
+        train(dataclasses.replace(options, **change), quiet)
+    assert not Path(options.savepath).exists()
+
+
+def test_missing_inputs_are_named(options, tmp_path):
+    with pytest.raises(MissingInputError, match="02_train_autoencoder"):
+        train(dataclasses.replace(options, stage="flow"), quiet)
+    with pytest.raises(MissingInputError, match="01_data"):
+        train(dataclasses.replace(options, input_size=48), quiet)
+    with pytest.raises(ConfigError, match="samples"):
+        train(dataclasses.replace(options, dataset="HMDB15"), quiet)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_text("x")
+    with pytest.raises(CheckpointError, match="broken"):
+        train(dataclasses.replace(options, stage="flow", resume=str(broken)), quiet)
+    assert not Path(options.savepath).exists()
+
+
+def test_importing_the_training_code_needs_no_video_library():
+    """A bare GPU server has no PyAV, LPIPS or notebook tools."""
+    code = """
+    import sys
+    for name in ("av", "lpips", "papermill", "nbformat", "IPython", "ipywidgets"):
+        sys.modules[name] = None
+    import vae4d.train, vae4d.evaluate, vae4d.synthesis, vae4d.datasets, vae4d.__main__
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
