@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import nbformat
 
 from vae4d import runner
 from vae4d.__main__ import main
-from vae4d.errors import ConfigError, MissingInputError, NotebookError
+from vae4d.errors import ConfigError, MissingInputError, NotebookError, StorageError
 from vae4d.profiles import find_notebooks, interpret, load_profile, plan
 
 PARAMETERS = 'run_dir = "outputs/none"\nepochs = 2\nlr = 1e-3\ndataset = "samples"\nsizes = [64]\nlimit = None\nquiet = False'
@@ -230,16 +231,36 @@ def test_failing_cell(tmp_path, monkeypatch, capsys):
 
 def test_failures_that_papermill_lets_pass(tmp_path):
     """An early exit, a widget's error, and a cell that takes too long."""
-    write_profile(tmp_path, "[runner]\ncell_timeout = 4")
+    write_profile(tmp_path, "")
     write_notebook(tmp_path, "01_exit", "import sys\nsys.exit(0)", "x = 1")
     assert "01_exit failed. The notebook ended before this cell" in failed(tmp_path, only=["01_exit"])
     write_notebook(tmp_path, "02_widget", WIDGET)
     assert "02_widget failed. ValueError: in a callback" in failed(tmp_path, only=["02_widget"])
+    write_profile(tmp_path, "[runner]\ncell_timeout = 2")
     write_notebook(tmp_path, "03_slow", "x = 1", "import time\ntime.sleep(60)")
     message = failed(tmp_path, only=["03_slow"])
-    assert "03_slow failed. The cell took longer than 4 s" in message and "    time.sleep(60)" in message
+    assert "03_slow failed. The cell took longer than 2 s" in message and "    time.sleep(60)" in message
     kept = sorted(path.name for path in (tmp_path / "outputs" / "quick").iterdir())
     assert kept == ["01_exit.partial.ipynb", "02_widget.partial.ipynb", "03_slow.partial.ipynb"]
+
+
+def test_full_disk_and_dead_kernel(tmp_path, monkeypatch):
+    import papermill
+
+    write_profile(tmp_path, "")
+    write_notebook(tmp_path, "01_first")
+
+    def raising(error):
+        def execute_notebook(*arguments, **options):
+            raise error
+
+        return execute_notebook
+
+    monkeypatch.setattr(papermill, "execute_notebook", raising(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(StorageError, match=r"No space left while writing .*01_first\.partial\.ipynb"):
+        run(tmp_path)
+    monkeypatch.setattr(papermill, "execute_notebook", raising(RuntimeError("Kernel died")))
+    assert "01_first failed. The notebook's process died (Kernel died), most often for want of memory" in failed(tmp_path)
 
 
 def test_plain_papermill_command(tmp_path):
@@ -265,6 +286,9 @@ def test_wrong_requests_print_one_sentence(tmp_path, monkeypatch, capsys):
         captured = capsys.readouterr()
         assert captured.err == sentence + "\n" and captured.out == ""
     assert not (tmp_path / "outputs").exists()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert main(["run"]) == 2
+    assert capsys.readouterr().err == f"There are no notebooks in {Path.cwd() / 'notebooks'}: run this in the folder of the repository.\n"
 
 
 def test_training_options_are_the_fields_of_its_config(monkeypatch, capsys):

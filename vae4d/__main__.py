@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import inspect
 import re
 import sys
@@ -90,7 +91,8 @@ def add_training_options(part: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from .runner import run
 
-    run(arguments.profile, video=arguments.video, settings=arguments.settings, only=arguments.only, force=arguments.force)
+    run(arguments.profile, video=arguments.video, settings=arguments.settings, only=arguments.only, force=arguments.force,
+        log=functools.partial(print, flush=True))  # progress shows at once in a pipe or a log file as well
 
 
 def prepare(arguments: argparse.Namespace) -> None:

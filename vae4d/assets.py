@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
+from torchvision.models import WeightsEnum
 
 from .errors import AssetError
 from .files import atomic_path, sha256, write_text
@@ -120,8 +121,7 @@ def fetch_resnet50(log: Callable[[str], None] = print) -> dict[str, Tensor]:
     from torchvision.models import ResNet50_Weights
 
     try:
-        with hub_timeout():
-            state = ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
+        state = hub_state(ResNet50_Weights.IMAGENET1K_V1)
     except (OSError, RuntimeError) as error:
         raise AssetError(f"ImageNet weights of ResNet-50 could not be downloaded ({error}): connect to the internet, or start "
                          "the encoder from random weights or from a checkpoint.") from error
@@ -207,18 +207,16 @@ def from_hub(name: str) -> dict[str, np.ndarray]:
     from torchvision.models import AlexNet_Weights, VGG16_Weights
 
     weights = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "alexnet": AlexNet_Weights.IMAGENET1K_V1}[name]
-    with hub_timeout():
-        state = weights.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
+    state = hub_state(weights)
     return {key: state[key].numpy() for key in layer_names(name, len(CONVOLUTIONS[name]))}
 
 
-@contextmanager
-def hub_timeout() -> Iterator[None]:
-    """A firewall that swallows packets must not hold up the set-up: torch's downloader has no time-out of its own."""
+def hub_state(weights: WeightsEnum) -> dict[str, Tensor]:
+    """A state dict from torchvision's local cache or its download."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(HUB_TIMEOUT)
+    socket.setdefaulttimeout(HUB_TIMEOUT)  # torch's downloader has no time-out, and some firewalls swallow packets
     try:
-        yield
+        return weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True)
     finally:
         socket.setdefaulttimeout(before)
 

@@ -75,7 +75,7 @@ def find_notebooks(folder: Path) -> list[Path]:
     """
     found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not found:
-        raise MissingInputError(f"There are no notebooks in {folder}: run this in the folder of the repository.")
+        raise MissingInputError(f"There are no notebooks in {folder.absolute()}: run this in the folder of the repository.")
     return found
 
 

@@ -24,8 +24,8 @@ from typing import Any
 
 from . import errors
 from .errors import ConfigError, NotebookError, Vae4dError
-from .files import sha256, write_json
-from .profiles import Step, alternatives, load_profile, plan
+from .files import STORAGE_ERRNOS, sha256, storage_error, write_json
+from .profiles import Step, alternatives, find_notebooks, load_profile, plan
 
 Log = Callable[[str], None]
 
@@ -45,6 +45,7 @@ def run(profile: str = "quick", *, root: str | Path = ".", video: str | Path | N
         NotebookError: a notebook failed; the message has the cell, its traceback and the partial notebook's path.
     """
     root = Path(root)
+    find_notebooks(root / "notebooks")  # in the wrong folder, that is what to say, not that a profile is missing
     chosen = load_profile(profile, root / "notebooks" / "profiles")
     run_dir = f"outputs/{profile}"
     steps = plan(chosen, root / "notebooks", run_dir, settings, video)
@@ -84,9 +85,10 @@ def execute(step: Step, root: Path, folder: Path, cell_timeout: float, log: Log)
 
     Raises:
         NotebookError: see `run`.
+        StorageError: the disk is full.
     """
     import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import CellTimeoutError
     from papermill.exceptions import PapermillExecutionError
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,9 +103,13 @@ def execute(step: Step, root: Path, folder: Path, cell_timeout: float, log: Log)
     except CellTimeoutError as error:
         reason = f"The cell took longer than {duration(cell_timeout)}: give it less to do, or raise cell_timeout in the profile."
         raise NotebookError(failure(step, partial, last_started(partial), "Time-out", reason)) from error
-    except DeadKernelError as error:
-        reason = "The notebook's process died, most often for want of memory: close other programs or choose smaller settings."
+    except RuntimeError as error:  # nbclient's DeadKernelError, or jupyter_client's when the kernel never answered
+        reason = f"The notebook's process died ({error}), most often for want of memory: close other programs or choose smaller settings."
         raise NotebookError(failure(step, partial, last_started(partial), "Dead kernel", reason)) from error
+    except OSError as error:
+        if error.errno in STORAGE_ERRNOS:
+            raise storage_error(partial, error) from error
+        raise
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
             reason = "The notebook ended before this cell, without an error: does a cell call sys.exit?"
@@ -131,7 +137,7 @@ def indented(text: str) -> str:
 
 def last_started(partial: Path) -> str:
     """Source of the cell that was running when the notebook was last saved."""
-    cells = json.loads(partial.read_text(encoding="utf-8"))["cells"]
+    cells = json.loads(partial.read_text(encoding="utf-8"))["cells"] if partial.is_file() else []
     started = [cell for cell in cells if cell["metadata"].get("papermill", {}).get("start_time")]
     return "".join(started[-1]["source"]) if started else ""
 
@@ -147,7 +153,7 @@ def widget_outputs(notebook: Any) -> Iterator[dict]:
 def own_kernel() -> Iterator[None]:
     """Within the block, the kernel `python3` is this interpreter, whatever kernels the user has installed, and it draws inline."""
     with tempfile.TemporaryDirectory(prefix="vae4d-") as folder:
-        launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]  # no advice on ports
+        launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]  # spares users its advice
         spec = {"argv": launch, "display_name": "Python 3", "language": "python"}
         write_json(Path(folder, "kernels", "python3", "kernel.json"), spec)
         before = dict(os.environ)

@@ -1,0 +1,91 @@
+"""Speed and memory, as figures printed by one command (`make bench`); nothing here is a test.
+
+Every time is the median of repeated runs on the machine it is started on; the number of threads and the device are printed first.
+"""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.utils.benchmark import Timer
+
+from .cache import prepare
+from .checkpoint import build_model
+from .config import PRESETS
+from .datasets import SAMPLES, prepare_dataset
+from .synthesis import interpolate
+from .train import TrainConfig, train
+from .video import open_source
+
+Say = Callable[[str], None]
+
+
+def main(data_root: str | Path = "data", say: Say = print) -> None:
+    """Decoding, encoding, synthesis of both presets and both training stages, one line each.
+
+    Raises:
+        MissingInputError: the sample clips were not fetched (`make setup`).
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    say(f"torch {torch.__version__}, {name}")
+    decoding(Path(data_root), say)
+    for preset, semantics in (("small", "repaired"), ("small", "published"), ("original", "repaired"), ("original", "published")):
+        synthesis(preset, semantics, device, say)
+    training(Path(data_root), say)
+    say(f"peak resident memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+
+
+def decoding(data_root: Path, say: Say) -> None:
+    """Source frames a second from file to prepared clip, hash, cuts and repeats included."""
+    for split in SAMPLES:
+        source = open_source(data_root / "samples" / SAMPLES[split])
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            clip = prepare(source, Path(folder), 128, split)
+            seconds = time.perf_counter() - began
+        size = f"{source.info.width}x{source.info.height}"
+        say(f"prepare {source.path.name} {size} -> 128x128: {len(clip) / seconds:.0f} frames a second")
+
+
+def synthesis(preset: str, semantics: str, device: torch.device, say: Say) -> None:
+    """Encoding one frame, and one frame in between once both ends are encoded, at the preset's own size."""
+    model = build_model(preset).to(device)
+    model.flow_trained = True  # its speed does not depend on what the weights are
+    size = PRESETS[preset].frame_size
+    frames = torch.rand(2, 3, size, size, device=device)
+    with torch.inference_mode():
+        ends = [model.encode(frame[None]) for frame in frames]
+        encode = milliseconds("model.encode(frame)", {"model": model, "frame": frames[:1]})
+        scope = {"model": model, "a": ends[0], "b": ends[1], "semantics": semantics}
+        between = milliseconds("model.synthesise(a, b, 0.5, semantics=semantics)", scope)
+    began = time.perf_counter()
+    count = sum(1 for _ in interpolate(model, frames[torch.arange(5) % 2], 2, semantics=semantics))
+    whole = (time.perf_counter() - began) / count * 1000
+    say(f"{preset} {size} px, {semantics}: encode {encode:.1f} ms, a frame in between {between:.1f} ms; a video x2 {whole:.1f} ms a frame")
+
+
+def milliseconds(statement: str, scope: dict) -> float:
+    """Median time of a statement, under inference mode."""
+    timer = Timer(f"with torch.inference_mode(): {statement}", globals=scope | {"torch": torch}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=1.0).median * 1000
+
+
+def training(data_root: Path, say: Say) -> None:
+    """What a training step waits for its data and how long it computes, with the quick profile's options."""
+    prepare_dataset("samples", 128, data_root, progress=None)
+    with tempfile.TemporaryDirectory() as folder:
+        common = {"data_root": str(data_root), "max_steps": 10, "valid_freq": 10, "valid_clips": 1, "perceptual_size": 0}
+        base = TrainConfig(savepath=f"{folder}/base", clip_length=4, targets=2, **common)
+        flow = {"resume": f"{folder}/base/newest.safetensors", "pairs": 2, "triplets": 2}
+        flow |= {"reconstruction_substeps": 1, "interpolation_substeps": 1}
+        for config in (base, TrainConfig(stage="flow", savepath=f"{folder}/flow", **flow, **common)):
+            result = train(config, progress=lambda line: None)
+            wait, work = result.loader_ms, result.step_ms
+            ratio = f"loader/step {wait / work:.3f}"
+            say(f"{config.stage} stage, small 128 px: a step waits {wait:.1f} ms for data and computes for {work:.0f} ms ({ratio})")

@@ -1,0 +1,133 @@
+"""Tables and sentences made from measured numbers, so that the notebooks' prose holds none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .clip import Clip
+from .datasets import Dataset
+from .errors import ConfigError
+from .evaluate import Method, gaps, moments, summary
+from .metrics import mse, psnr_of_mse
+from .windows import ClipWindows
+
+TITLES = {"psnr": "PSNR (dB)", "psnr_pooled": "pooled PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
+DIRECTIONS = {"PSNR (dB)": True, "pooled PSNR (dB)": True, "SSIM": True, "LPIPS": False}  # higher is better
+
+
+def clip_table(data: Dataset) -> pd.DataFrame:
+    """One row a clip: split, frames, seconds, exact rate, cuts, repeated frames, source."""
+    rows = [
+        {
+            "clip": clip.name,
+            "split": clip.split,
+            "frames": len(clip),
+            "seconds": round(float(clip.times[-1]), 2),
+            "frames a second": f"{clip.fps}{' on average' if clip.variable_rate else ''}",
+            "cuts": len(clip.cuts),
+            "repeated frames": len(clip.duplicates),
+            "source": clip.path.name,
+        }
+        for clip in data.clips
+    ]
+    return pd.DataFrame(rows).set_index("clip")
+
+
+def free_psnr(windows: ClipWindows, blend: bool) -> float:
+    """Pooled PSNR in dB, on validation's own frames, of what costs nothing.
+
+    Args:
+        blend: mix the first and the last frame by time (inner frames are scored, as in the flow stage); else repeat the first
+            frame (all later ones are scored, as in the base stage).
+    """
+    errors = []
+    for item in windows:
+        frames, t = item["frames"], item["times"][:, None, None, None]
+        guess = (1 - t) * frames[:1] + t * frames[-1:] if blend else frames[:1].expand_as(frames)
+        scored = slice(1, -1 if blend else None)
+        errors.append(mse(guess[scored], frames[scored]))
+    return float(psnr_of_mse(np.concatenate(errors).mean()))
+
+
+def versus(name: str, value: float, other: str, reference: float, what: str) -> str:
+    """A sentence that says which of two PSNRs is higher."""
+    relation = "as good as" if value == reference else f"{abs(value - reference):.2f} dB {'above' if value > reference else 'below'}"
+    return f"{what}: {name} {value:.2f} dB, {other} {reference:.2f} dB; {name} is {relation} {other}."
+
+
+def pair_table(clips: Iterable[Clip], distances: Iterable[int], limit: int | None) -> pd.DataFrame:
+    """What is scored and what is left out, one row a clip and gap."""
+    rows = []
+    for clip in clips:
+        for gap in distances:
+            starts = gaps(clip, gap, limit)
+            rows.append(
+                {
+                    "clip": clip.name,
+                    "gap": gap,
+                    "frames": len(clip),
+                    "cuts (no pair spans one)": len(clip.cuts),
+                    "repeated frames (not scored)": len(clip.duplicates),
+                    "pairs possible": len(gaps(clip, gap)),
+                    "pairs used": len(starts),
+                    "frames scored": sum(len(moments(clip, start, gap)) for start in starts),
+                }
+            )
+    return pd.DataFrame(rows).set_index(["clip", "gap"])
+
+
+def method_table(scores: pd.DataFrame, gap: int) -> pd.DataFrame:
+    """Methods by metrics over the scored frames of all clips at one gap, columns as `TITLES`."""
+    table = summary(scores[scores["gap"] == gap].assign(clip="all"))
+    return table.set_index("method")[list(TITLES)].rename(columns=TITLES)
+
+
+def verdicts(table: pd.DataFrame, ours: str, reference: str) -> list[str]:
+    """Sentences from `evaluate.summary`, one a clip and gap: the best of each column, and `ours` against `reference`."""
+    lines = []
+    for (clip, gap), part in table.groupby(["clip", "gap"], sort=False):
+        part = part.set_index("method")
+        bests = []
+        for column, title in TITLES.items():
+            values = part[column].dropna()
+            if len(values):
+                best = values.idxmax() if DIRECTIONS[title] else values.idxmin()
+                bests.append(f"{title} {best} ({values[best]:.{2 if 'dB' in title else 4}f})")
+        difference = part.loc[ours, "psnr"] - part.loc[reference, "psnr"]
+        side = "above" if difference > 0 else "below"
+        relation = f"{ours} is {abs(difference):.2f} dB {side} {reference} in PSNR" if np.isfinite(difference) else "PSNRs do not compare"
+        lines.append(f"{clip}, gap {gap}, {part.loc[ours, 'frames']} frames: best {', '.join(bests)}. Here {relation}.")
+    return lines
+
+
+def extremes(scores: pd.DataFrame, gap: int, ours: str, reference: str, count: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Frames where `ours` gains most on `reference` in PSNR (or loses least), and where it loses most.
+
+    Returns:
+        Two tables with columns clip, frame, t, difference (dB); at most `count` rows each.
+    """
+    wide = scores[scores["gap"] == gap].pivot(index=["clip", "frame", "t"], columns="method", values="psnr")
+    for name in (ours, reference):
+        if name not in wide:
+            raise ConfigError(f"There is no method {name!r} at gap {gap}: scored are {', '.join(map(str, wide.columns))}.")
+    difference = (wide[ours] - wide[reference]).rename("difference").replace([np.inf, -np.inf], np.nan).dropna().sort_values()
+    return difference[::-1].head(count).reset_index(), difference.head(count).reset_index()
+
+
+def retrace(rows: pd.DataFrame, clips: Sequence[Clip], gap: int, limit: int | None, methods: dict[str, Method]) -> tuple[Tensor, dict]:
+    """Truth (N, 3, H, W) and each method's frames for rows of `extremes`, made again from the same pairs."""
+    by_name = {clip.name: clip for clip in clips}
+    truth, made = [], {name: [] for name in methods}
+    for row in rows.itertuples():
+        clip = by_name[row.clip]
+        first = max(start for start in gaps(clip, gap, limit) if start < row.frame)
+        ends = clip.tensor(first), clip.tensor(first + gap)
+        truth.append(clip.tensor(row.frame))
+        for name, method in methods.items():
+            made[name].append(method(*ends, [row.t])[0])
+    return torch.stack(truth), {name: torch.stack(frames) for name, frames in made.items()}

@@ -1,0 +1,130 @@
+"""Options of the notebooks that do not train (those that do have TrainConfig), and the conversion of parameters to options.
+
+Names are the original's where it has the option.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import math
+from typing import Any, TypeVar
+
+from .config import SEMANTICS, choice, unknown
+from .errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Options of notebook 01_data."""
+
+    run_dir: str = "outputs/quick"
+    dataset: str = "samples"
+    data_root: str = "data"
+    input_size: int = 128  # pixels, side of the square frames
+    interval: int = 1  # distance between the frames of a window, in source frames
+    clip_length: int = 4  # frames of a window
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, interval=1, clip_length=2, seed=0)
+        check_size(self.input_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class SynthesisSettings:
+    """Options of notebook 04_interpolate."""
+
+    run_dir: str = "outputs/quick"
+    dataset: str = "samples"
+    data_root: str = "data"
+    input_size: int = 128
+    resume: str = ""  # checkpoint; empty takes the best of the run's flow stage
+    video_limit: int = 100  # test clips; 0 for all
+    frame_limit: int = 30  # frames of a clip, from its start; 0 for all
+    factor: int = 4  # times the frame rate
+    reinit_k: int = 12  # frames for which a scene code is kept
+    semantics: str = "repaired"
+    orbit_views: int = 48
+    orbit_angle: float = 0.1  # radians
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, video_limit=0, frame_limit=0, factor=1, reinit_k=1, orbit_views=1, orbit_angle=0, seed=0)
+        check_size(self.input_size)
+        choice("semantics", self.semantics, SEMANTICS)
+        choice("device", self.device, ("auto", "cpu"))
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreSettings:
+    """Options of notebook 05_evaluate."""
+
+    run_dir: str = "outputs/quick"
+    dataset: str = "samples"
+    data_root: str = "data"
+    input_size: int = 128
+    resume: str = ""  # checkpoint; empty takes the best of the run's flow stage
+    video_limit: int = 100  # test clips; 0 for all
+    gaps: tuple[int, ...] = (2, 4, 8)  # distances between the two given frames, in source frames
+    pair_limit: int = 0  # pairs a clip and gap, spread evenly; 0 for all
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, video_limit=0, pair_limit=0, seed=0)
+        check_size(self.input_size)
+        choice("device", self.device, ("auto", "cpu"))
+        if not self.gaps or min(self.gaps) < 2 or len(set(self.gaps)) < len(self.gaps):
+            raise ConfigError(f"gaps is {list(self.gaps)}: give different whole numbers of at least 2, such as [2, 4, 8].")
+
+
+def at_least(settings: object, **lowest: float) -> None:
+    """Raise ConfigError for a number that is not finite or below its lowest value."""
+    for name, least in lowest.items():
+        if not least <= getattr(settings, name) < math.inf:
+            raise ConfigError(f"{name} is {getattr(settings, name)}: use a finite number of at least {least}.")
+
+
+def check_size(size: int) -> None:
+    """Raise ConfigError where the model cannot take frames of this side."""
+    if size < 32 or size % 16:
+        raise ConfigError(f"input_size is {size}: use a multiple of 16 of at least 32.")
+
+
+def typed(kind: type[T], **parameters: Any) -> T:
+    """`kind(**parameters)` with every value in its default's type: papermill's command line hands over some values as text.
+
+    Args:
+        kind: a dataclass whose fields have defaults.
+    Raises:
+        ConfigError: an unknown parameter, or a value that does not say what its default's type asks for.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    for name in parameters.keys() - defaults.keys():
+        raise unknown("parameter", name, defaults)
+    return kind(**{name: coerced(name, value, defaults[name]) for name, value in parameters.items()})
+
+
+def coerced(name: str, value: Any, default: Any) -> Any:
+    """`value` in the type of `default`; see `typed`."""
+    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}[type(default)]
+    problem = ConfigError(f"{name} is {value!r}: give {wanted}, such as {list(default) if isinstance(default, tuple) else default!r}.")
+    if isinstance(default, str):
+        return "" if value is None else str(value)  # papermill's command line turns None, 7 and True into their types
+    try:
+        if isinstance(value, str) and not isinstance(default, float):
+            value = ast.literal_eval(value.strip().capitalize() if isinstance(default, bool) else value.strip())
+        if isinstance(default, tuple):
+            return tuple(coerced(name, part, default[0]) for part in (value if isinstance(value, list | tuple) else [value]))
+        if isinstance(value, bool) is not isinstance(default, bool):
+            raise problem
+        result = type(default)(value)
+    except (TypeError, ValueError, SyntaxError, OverflowError) as error:
+        raise problem from error
+    if isinstance(default, int) and result != value:  # 2.5 is no whole number
+        raise problem
+    return result

@@ -1,0 +1,105 @@
+"""Videos and moments of a prepared clip, shot by shot: what the workbook shows of a trained model.
+
+Nothing is synthesised across a cut, as there is no world between two shots. Frames stream; no clip is ever held in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .clip import Clip
+from .errors import ClipError
+from .figures import pick
+from .model import VideoAutoencoder4D
+from .synthesis import interpolate, reconstruct
+from .video import open_source
+
+
+def distinct(clips: Sequence[Clip]) -> list[Clip]:
+    """The clips, those that share a name told apart by the first digits of their hashes: names become file names and rows."""
+    shared = Counter(clip.name for clip in clips)
+    return [dataclasses.replace(clip, name=f"{clip.name}-{clip.sha256[:6]}") if shared[clip.name] > 1 else clip for clip in clips]
+
+
+def shots(clip: Clip, limit: int = 0) -> list[range]:
+    """Frame numbers of every shot within the first `limit` frames (0 for all)."""
+    stop = min(limit or len(clip), len(clip))
+    return [range(shot.start, min(shot.stop, stop)) for shot in clip.shots() if shot.start < stop]
+
+
+def longest_shot(clip: Clip, limit: int = 0, least: int = 3) -> range:
+    """The longest of `shots`, the first where several are equal.
+
+    Raises:
+        ClipError: it has fewer than `least` frames.
+    """
+    longest = max(shots(clip, limit), key=len)
+    if len(longest) < least:
+        remedy = "raise frame_limit or give a longer clip"
+        raise ClipError(f"The longest shot of {clip.name} has {len(longest)} frames, {least} are needed: {remedy}.")
+    return longest
+
+
+def middle_of(clip: Clip, limit: int = 0) -> int:
+    """A frame in the middle of the longest shot that has a neighbour on either side."""
+    shot = longest_shot(clip, limit)
+    return shot[len(shot) // 2] if len(shot) > 3 else shot[1]
+
+
+def stream(clip: Clip, numbers: Sequence[int]) -> Iterator[Tensor]:
+    """Frames (3, S, S) in [0, 1], one after the other."""
+    return (clip.tensor(number) for number in numbers)
+
+
+@torch.inference_mode()
+def interpolate_clip(model: VideoAutoencoder4D, clip: Clip, factor: int, limit: int = 0, **how) -> Iterator[Tensor]:
+    """The first `limit` frames at `factor` times their rate: N frames become (N - 1) * factor + 1.
+
+    Between the last frame of a shot and the first of the next the last one is held.
+    """
+    last = None
+    for shot in shots(clip, limit):
+        if last is not None:
+            yield from [last] * (factor - 1)
+        for last in interpolate(model, stream(clip, shot), factor, **how) if len(shot) > 1 else stream(clip, shot):
+            yield last
+
+
+@torch.inference_mode()
+def reconstruct_clip(model: VideoAutoencoder4D, clip: Clip, reinit_k: int, limit: int = 0, **how) -> Iterator[Tensor]:
+    """The first `limit` frames rebuilt from kept scene codes; the first frame of a shot is given as it is. N frames stay N."""
+    for shot in shots(clip, limit):
+        yield clip.tensor(shot.start)
+        if len(shot) > 1:
+            yield from reconstruct(model, stream(clip, shot), reinit_k, **how)
+
+
+@dataclass(frozen=True)
+class ReadBack:
+    """What a written video holds, found by decoding it."""
+
+    fps: Fraction
+    frames: int
+    numbers: list[int]  # of the sampled frames
+    images: list[np.ndarray]  # the sampled frames, uint8 (H, W, 3)
+
+
+def read_back(path: str | Path, samples: int = 8) -> ReadBack:
+    """Decode a video: its rate, the number of frames that are really there, and evenly spread samples of them."""
+    source = open_source(path)
+    wanted = set(pick(source.info.frames or 1, samples).tolist())
+    numbers, images, count = [], [], 0
+    for count, frame in enumerate(source.frames(), 1):
+        if count - 1 in wanted:
+            numbers.append(count - 1)
+            images.append(frame.image)
+    return ReadBack(source.info.fps, count, numbers, images)
