@@ -125,6 +125,24 @@ def test_a_config_survives_json(name):
     assert ModelConfig.from_dict(json.loads(json.dumps(PRESETS[name].to_dict()))) == PRESETS[name]
 
 
+@torch.no_grad()
+def test_the_trunk_is_torchvisions_resnet50_with_a_finer_last_stage():
+    from torchvision.models import resnet50
+
+    reference = resnet50(weights=None).eval()
+    encoder = build_model("original").encoder_3d
+    encoder.load_imagenet(reference.state_dict())
+    image = torch.rand(1, 3, 64, 64)
+    stem = reference.maxpool(reference.relu(reference.bn1(reference.conv1(image))))
+    expected = reference.layer3(reference.layer2(reference.layer1(stem)))
+    torch.testing.assert_close(encoder.feature_extraction[:7](image), expected)
+    fine = encoder.feature_extraction(image)
+    assert fine.shape == (1, 2048, 4, 4)
+    for block in (reference.layer4[0].conv2, reference.layer4[0].downsample[0]):
+        block.stride = (1, 1)
+    torch.testing.assert_close(fine, reference.layer4(expected))
+
+
 def test_same_seed_same_model():
     first, again, other = build_model("small", 1), build_model("small", 1), build_model("small", 2)
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))

@@ -20,7 +20,8 @@ from vae4d import load_model, stages
 from vae4d.checkpoint import read_checkpoint
 from vae4d.datasets import prepare_dataset
 from vae4d.errors import CheckpointError, ConfigError, MissingInputError, TrainingError
-from vae4d.train import Batches, TrainConfig, train
+from vae4d.train import TrainConfig, train
+from vae4d.windows import Batches
 
 LOSSES = ["step", "loss", "gradient_norm"]
 
@@ -170,8 +171,28 @@ def test_mixed_precision_trains_on_the_cpu(options, tmp_path):
     assert (found / exact - 1).abs().max() < 0.02  # and computes the same loss
 
 
+def test_the_published_encoder_starts_from_imagenet_or_says_that_it_does_not(options, monkeypatch):
+    from torchvision.models import resnet50
+
+    from vae4d import train as module
+    from vae4d.errors import AssetError
+
+    state, said = resnet50(weights=None).state_dict(), []
+    monkeypatch.setattr(module, "fetch_resnet50", lambda log: state)
+    original = dataclasses.replace(options, preset="original")
+    model = module.new_model(original, said.append)
+    assert torch.equal(model.encoder_3d.feature_extraction[4][0].conv1.weight, state["layer1.0.conv1.weight"])
+
+    def offline(log):
+        raise AssetError("no network")
+
+    monkeypatch.setattr(module, "fetch_resnet50", offline)
+    module.new_model(original, said.append)
+    assert said == ["encoder_3d starts from random weights. no network"]
+
+
 def test_every_window_is_drawn_once_an_epoch_in_an_order_of_its_own():
-    epochs = [sum(Batches(7, 2, seed=3, start=4 * e, stop=4 * e + 4), []) for e in range(2)]
+    epochs = [[i for batch in Batches(7, 2, seed=3, start=4 * e, stop=4 * e + 4) for i in batch] for e in range(2)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 2 and epochs[0] != epochs[1]
     assert list(Batches(7, 2, 3, 3, 6)) == list(Batches(7, 2, 3, 0, 8))[3:6]
 

@@ -50,6 +50,12 @@ class SceneEncoder(nn.Module):
         self.conv3d_1 = nn.ConvTranspose3d(lifted, config.lift_channels, 4, stride=2, padding=1)
         self.conv3d_2 = nn.ConvTranspose3d(config.lift_channels, config.code_channels, 4, stride=2, padding=1)
 
+    def load_imagenet(self, state: dict[str, Tensor]) -> None:
+        """Start the trunk from torchvision's ResNet-50 (its state dict; the classifier is left out), as the published system does."""
+        index = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+        parts = {name: name.split(".", 1) for name in state if not name.startswith("fc.")}
+        self.feature_extraction.load_state_dict({f"{index[stem]}.{rest}": state[name] for name, (stem, rest) in parts.items()})
+
     def forward(self, frame: Tensor) -> Tensor:
         features = self.feature_extraction(frame)
         volume = features.unflatten(1, (-1, self.slices))  # (B, C', D/4, H/16, W/16): channels read as channel x depth

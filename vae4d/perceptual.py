@@ -39,7 +39,8 @@ class VGGFeatures(nn.Module):
         wanted = [f"features.{name}" for name in layers.state_dict()]
         missing = [name for name in wanted if name not in tensors]
         if missing:
-            raise AssetError(f"The VGG-16 weights in {weights} stop before {missing[0]}: delete the file and run `make setup` to fetch them whole.")
+            remedy = "delete the file and run `make setup` to fetch them whole"
+            raise AssetError(f"The VGG-16 weights in {weights} stop before {missing[0]}: {remedy}.")
         layers.load_state_dict({name: tensors[f"features.{name}"] for name in layers.state_dict()}, assign=True)
         starts = (0, *BLOCK_ENDS)
         self.blocks = nn.ModuleList(layers[starts[i] : starts[i + 1]] for i in range(blocks))

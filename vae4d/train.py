@@ -9,24 +9,25 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .assets import fetch_resnet50
 from .checkpoint import build_model, load_model
 from .config import PRESETS, choice
 from .datasets import ClipWindows, open_dataset
-from .errors import ConfigError, MissingInputError
+from .errors import AssetError, ConfigError, MissingInputError
 from .files import sha256
+from .loop import Loop, TrainResult
+from .model import VideoAutoencoder4D
 from .perceptual import PerceptualLoss
-from .runlog import RunLog, restore_optimizer
-from .stages import BaseStage, FlowStage, Stage, validate
+from .runlog import NEWEST, RunLog, restore_optimizer
+from .stages import BaseStage, FlowStage, Stage
+from .windows import Batches
 
 
 @dataclass(frozen=True)
@@ -93,72 +94,25 @@ class TrainConfig:
         return self.clip_length or {"base": BaseStage, "flow": FlowStage}[self.stage].clip_length
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """What a call of `train` did."""
-
-    folder: Path
-    steps: int  # done so far, over all calls
-    finished: bool  # False: stopped by max_minutes, call again to go on
-    best_psnr: float | None  # dB, validation
-    loader_ms: float  # median wait for data per step in this call (NaN when no step ran)
-    step_ms: float  # median time of the rest of a step
-
-
-class Batches:
-    """Batch sampler whose order depends on the seed and the epoch alone, and which can start at any step."""
-
-    def __init__(self, count: int, size: int, seed: int, start: int, stop: int):
-        self.count, self.batch_size, self.seed, self.start, self.stop = count, size, seed, start, stop
-        self.drop_last = False
-
-    @staticmethod
-    def per_epoch(count: int, size: int) -> int:
-        """Batches in an epoch; the last may be smaller."""
-        return math.ceil(count / size)
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __iter__(self) -> Iterator[list[int]]:
-        each = self.per_epoch(self.count, self.batch_size)
-        for step in range(self.start, self.stop):
-            order = torch.randperm(self.count, generator=step_generator(self.seed, step // each, "epoch"))
-            first = step % each * self.batch_size
-            yield order[first : first + self.batch_size].tolist()
-
-
-def step_generator(seed: int, index: int, purpose: str) -> torch.Generator:
-    """A generator for one step or epoch; purposes do not share their numbers."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + index * 2 + (purpose == "epoch"))
-
-
-class StopRequest:
-    """Turns the first interrupt (Ctrl-C, SIGTERM, the notebook's stop button) into a stop between two steps; a second one acts at once."""
-
-    def __enter__(self) -> StopRequest:
-        self.received: int | None = None
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():  # only there can signals be handled
-            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _handle(self, number: int, frame) -> None:
-        self.received = number
-        self.__exit__()
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
 def leave_interrupts_to_the_loop(worker: int) -> None:
     """Ctrl-C reaches every process of the terminal: a loader that died of it would break the step that is being finished."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def build_stage(config: TrainConfig) -> Stage:
+def new_model(config: TrainConfig, progress: Callable[[str], None]) -> VideoAutoencoder4D:
+    """A fresh model; a ResNet-50 trunk starts from its ImageNet weights where they can be had, and it is said where not."""
+    model = build_model(config.preset, config.seed)
+    begins = not (Path(config.savepath) / NEWEST).is_file()  # a run that goes on has its own weights
+    if begins and (model.config.resnet_layers, model.config.resnet_width) == ((3, 4, 6, 3), 64):
+        try:
+            model.encoder_3d.load_imagenet(fetch_resnet50(progress))
+        except AssetError as error:
+            progress(f"encoder_3d starts from random weights. {error}")
+    return model
+
+
+def build_stage(config: TrainConfig, progress: Callable[[str], None]) -> Stage:
     """The model (new, or from `resume`), its losses and the stage around them, all on the CPU.
 
     Raises:
@@ -171,7 +125,7 @@ def build_stage(config: TrainConfig) -> Stage:
     elif config.stage == "flow":
         raise MissingInputError("The flow stage starts from a trained base model: run 02_train_autoencoder, or set resume to a checkpoint.")
     else:
-        model = build_model(config.preset, config.seed)
+        model = new_model(config, progress)
     perceptual = PerceptualLoss(Path(config.data_root) / "weights", config.perceptual_size or None)
     if config.stage == "base":
         stage: Stage = BaseStage(model, perceptual, config.lambda_l1, config.lambda_perc, config.lambda_voxel, config.targets or None)
@@ -200,7 +154,7 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
     data = open_dataset(config.dataset, config.input_size, config.data_root)
     windows = ClipWindows(data.split("train"), config.frames, config.interval)
     held_out = ClipWindows(data.split("validate"), config.frames, config.interval, limit=config.valid_clips)
-    stage = build_stage(config)
+    stage = build_stage(config, progress)
     AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may train twice with different precision
     accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)
 
@@ -232,103 +186,3 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
     finally:
         torch.set_flush_denormal(False)
         log.close()
-
-
-class Loop:
-    """The training loop: steps, validation, checkpoints, interruption."""
-
-    def __init__(self, config: TrainConfig, stage, adam, accelerator, log: RunLog, total: int, progress: Callable[[str], None]):
-        self.config, self.stage, self.adam, self.accelerator = config, stage, adam, accelerator
-        self.log, self.total, self.progress = log, total, progress
-        self.bare: Stage = accelerator.unwrap_model(stage)
-        self.best: float | None = log.state.get("best_psnr")
-        self.waits: list[float] = []
-        self.works: list[float] = []
-
-    def run(self, loader, held_out) -> TrainResult:
-        """Steps from the log's step to the total."""
-        config, began = self.config, time.monotonic()
-        step = self.log.step
-        if step:
-            self.progress(f"{config.savepath}: {step} of {self.total} steps were done before")
-        self.stage.train()
-        report = max(1, self.total // 20)
-        with StopRequest() as stop:
-            waiting = time.monotonic()
-            for batch in loader:
-                working = time.monotonic()
-                losses = self.one_step(step, batch)
-                step += 1
-                done = time.monotonic()
-                self.waits.append(working - waiting)
-                self.works.append(done - working)
-                self.log.write("losses", {"step": step} | losses | {"loader_seconds": self.waits[-1], "step_seconds": self.works[-1]})
-                late = config.max_minutes and done - began > 60 * config.max_minutes
-                last = step == self.total or late or stop.received is not None
-                if step % config.valid_freq == 0 or step == self.total:
-                    self.validate(step, held_out)
-                if step % config.save_freq == 0 or last:
-                    self.save(step)
-                if step % report == 0 or last:
-                    left = (done - began) / len(self.works) * (self.total - step)
-                    pace = f"{self.works[-1]:.2f} s a step  about {left / 60:.1f} min left"
-                    self.progress(f"step {step}/{self.total}  loss {losses['loss']:.4g}  {pace}")
-                if last:
-                    break
-                waiting = time.monotonic()
-        if stop.received is not None and step < self.total:
-            self.progress(f"Interrupted: {step} steps are saved in {config.savepath}; the same call goes on from there.")
-            raise KeyboardInterrupt
-        return self.result(step)
-
-    def one_step(self, step: int, batch: dict) -> dict[str, float]:
-        """All substeps on one batch; returns mean losses (of the last substep of each kind) and the gradient norm."""
-        config, accelerator = self.config, self.accelerator
-        rng = step_generator(config.seed, step, "step")
-        row: dict[str, float] = {}
-        with accelerator.autocast():
-            context = self.bare.begin(batch["frames"], batch["times"], rng)
-        for substep in self.bare.substeps:
-            with accelerator.autocast():
-                losses = self.stage(context, substep)
-            loss = losses["loss"].mean()
-            self.require_finite(step, batch, loss)
-            self.adam.zero_grad()
-            accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_([p for p in self.bare.model.parameters() if p.requires_grad], config.clip_grad or math.inf)
-            if accelerator.scaler is None:  # the fp16 scaler skips a step with an overflow by itself
-                self.require_finite(step, batch, norm)
-            self.adam.step()
-            kind = substep.split()[0]
-            prefix = "" if len(self.bare.substeps) == 1 else f"{kind} "
-            row |= {f"{prefix}{name}": value.mean().item() for name, value in losses.items()}
-            row["gradient_norm"] = float(norm)
-        row.setdefault("loss", sum(value for name, value in row.items() if name.endswith(" loss")))
-        return row
-
-    def require_finite(self, step: int, batch: dict, value: Tensor) -> None:
-        if not torch.isfinite(value):
-            raise self.log.bad_batch(step, batch, value.item())
-
-    def validate(self, step: int, held_out) -> None:
-        """Score the validation windows; the best weights so far are kept."""
-        psnr = validate(self.bare, held_out)
-        self.log.write("validation", {"step": step, "psnr": psnr})
-        self.progress(f"step {step}/{self.total}  validation {psnr:.2f} dB")
-        if self.best is None or psnr > self.best:
-            self.best = psnr
-            self.log.save_best(self.bare.model, self.bare.name, {"step": step, "valid_psnr": psnr} | self.recipe())
-
-    def save(self, step: int) -> None:
-        scaler = self.accelerator.scaler
-        state = {"step": step, "best_psnr": self.best} | ({"scaler": scaler.state_dict()} if scaler is not None else {})
-        self.log.save(self.bare.model, self.bare.name, self.adam.optimizer, state | self.recipe())
-
-    def recipe(self) -> dict:
-        return {"recipe": dataclasses.asdict(self.config)}
-
-    def result(self, step: int) -> TrainResult:
-        wait, work = (1000 * float(torch.tensor(times or [math.nan]).median()) for times in (self.waits, self.works))
-        if self.works:
-            self.progress(f"a step waits {wait:.1f} ms for data and computes for {work:.0f} ms (medians)")
-        return TrainResult(Path(self.config.savepath), step, step >= self.total, self.best, wait, work)

@@ -1,8 +1,9 @@
-"""Windows of consecutive frames, as training draws them from prepared clips."""
+"""Windows of consecutive frames, and the order in which training draws them from prepared clips."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -77,3 +78,31 @@ class ClipWindows(torch.utils.data.Dataset):
 
 
 _REMEDY = "lower clip_length or interval, or give a longer video"
+
+
+class Batches:
+    """Batch sampler whose order depends on the seed and the epoch alone, and which can start at any step."""
+
+    def __init__(self, count: int, size: int, seed: int, start: int, stop: int):
+        self.count, self.batch_size, self.seed, self.start, self.stop = count, size, seed, start, stop
+        self.drop_last = False
+
+    @staticmethod
+    def per_epoch(count: int, size: int) -> int:
+        """Batches in an epoch; the last may be smaller."""
+        return math.ceil(count / size)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        each = self.per_epoch(self.count, self.batch_size)
+        for step in range(self.start, self.stop):
+            order = torch.randperm(self.count, generator=step_generator(self.seed, step // each, "epoch"))
+            first = step % each * self.batch_size
+            yield order[first : first + self.batch_size].tolist()
+
+
+def step_generator(seed: int, index: int, purpose: str) -> torch.Generator:
+    """A generator for one step or epoch; purposes do not share their numbers."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + index * 2 + (purpose == "epoch"))
