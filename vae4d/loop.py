@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .runlog import RunLog
 from .stages import Stage, validate
-from .windows import step_generator
+from .windows import augment, step_generator
 
 if TYPE_CHECKING:
     from .train import TrainConfig
@@ -107,7 +107,8 @@ class Loop:
         rng = step_generator(config.seed, step, "step")
         row: dict[str, float] = {}
         with accelerator.autocast():
-            context = self.bare.begin(batch["frames"], batch["times"], rng)
+            frames = augment(batch["frames"], rng) if config.augment else batch["frames"]
+            context = self.bare.begin(frames, batch["times"], rng)
         for substep in self.bare.substeps:
             with accelerator.autocast():
                 losses = self.stage(context, substep)

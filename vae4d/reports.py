@@ -17,7 +17,7 @@ from .metrics import mse, psnr_of_mse
 from .windows import ClipWindows
 
 TITLES = {"psnr": "PSNR (dB)", "psnr_pooled": "pooled PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
-DIRECTIONS = {"PSNR (dB)": True, "pooled PSNR (dB)": True, "SSIM": True, "LPIPS": False}  # higher is better
+DIRECTIONS = {"psnr": True, "psnr_pooled": True, "ssim": True, "lpips": False}  # whether higher is better
 
 
 def clip_table(data: Dataset) -> pd.DataFrame:
@@ -82,9 +82,9 @@ def pair_table(clips: Iterable[Clip], distances: Iterable[int], limit: int | Non
 
 
 def method_table(scores: pd.DataFrame, gap: int) -> pd.DataFrame:
-    """Methods by metrics over the scored frames of all clips at one gap, columns as `TITLES`."""
+    """Methods by metrics over the scored frames of all clips at one gap, columns as the keys of `TITLES`."""
     table = summary(scores[scores["gap"] == gap].assign(clip="all"))
-    return table.set_index("method")[list(TITLES)].rename(columns=TITLES)
+    return table.set_index("method")[list(TITLES)]
 
 
 def verdicts(table: pd.DataFrame, ours: str, reference: str) -> list[str]:
@@ -96,7 +96,7 @@ def verdicts(table: pd.DataFrame, ours: str, reference: str) -> list[str]:
         for column, title in TITLES.items():
             values = part[column].dropna()
             if len(values):
-                best = values.idxmax() if DIRECTIONS[title] else values.idxmin()
+                best = values.idxmax() if DIRECTIONS[column] else values.idxmin()
                 bests.append(f"{title} {best} ({values[best]:.{2 if 'dB' in title else 4}f})")
         difference = part.loc[ours, "psnr"] - part.loc[reference, "psnr"]
         side = "above" if difference > 0 else "below"
@@ -106,7 +106,7 @@ def verdicts(table: pd.DataFrame, ours: str, reference: str) -> list[str]:
 
 
 def extremes(scores: pd.DataFrame, gap: int, ours: str, reference: str, count: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Frames where `ours` gains most on `reference` in PSNR (or loses least), and where it loses most.
+    """Frames where `ours` gains most on `reference` in PSNR (or loses least), and where it loses most, at least `gap` frames apart.
 
     Returns:
         Two tables with columns clip, frame, t, difference (dB); at most `count` rows each.
@@ -115,8 +115,18 @@ def extremes(scores: pd.DataFrame, gap: int, ours: str, reference: str, count: i
     for name in (ours, reference):
         if name not in wide:
             raise ConfigError(f"There is no method {name!r} at gap {gap}: scored are {', '.join(map(str, wide.columns))}.")
-    difference = (wide[ours] - wide[reference]).rename("difference").replace([np.inf, -np.inf], np.nan).dropna().sort_values()
-    return difference[::-1].head(count).reset_index(), difference.head(count).reset_index()
+    difference = (wide[ours] - wide[reference]).fillna(0).rename("difference").sort_values()  # no number: both are exact
+    return apart(difference[::-1].reset_index(), gap).head(count), apart(difference.reset_index(), gap).head(count)
+
+
+def apart(rows: pd.DataFrame, distance: int) -> pd.DataFrame:
+    """The rows in order, without those nearer than `distance` frames to an earlier one of the same clip."""
+    kept: list[tuple[str, int]] = []
+    for clip, frame in zip(rows["clip"], rows["frame"], strict=True):
+        if all(clip != other or abs(frame - place) >= distance for other, place in kept):
+            kept.append((clip, frame))
+    chosen = [(clip, frame) in kept for clip, frame in zip(rows["clip"], rows["frame"], strict=True)]
+    return rows[chosen].reset_index(drop=True)
 
 
 def retrace(rows: pd.DataFrame, clips: Sequence[Clip], gap: int, limit: int | None, methods: dict[str, Method]) -> tuple[Tensor, dict]:

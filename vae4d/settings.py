@@ -6,6 +6,7 @@ Names are the original's where it has the option.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import math
 from typing import Any, TypeVar
@@ -22,7 +23,6 @@ class DataSettings:
 
     run_dir: str = "outputs/quick"
     dataset: str = "samples"
-    data_root: str = "data"
     input_size: int = 128  # pixels, side of the square frames
     interval: int = 1  # distance between the frames of a window, in source frames
     clip_length: int = 4  # frames of a window
@@ -39,7 +39,6 @@ class SynthesisSettings:
 
     run_dir: str = "outputs/quick"
     dataset: str = "samples"
-    data_root: str = "data"
     input_size: int = 128
     resume: str = ""  # checkpoint; empty takes the best of the run's flow stage
     video_limit: int = 100  # test clips; 0 for all
@@ -65,7 +64,6 @@ class ScoreSettings:
 
     run_dir: str = "outputs/quick"
     dataset: str = "samples"
-    data_root: str = "data"
     input_size: int = 128
     resume: str = ""  # checkpoint; empty takes the best of the run's flow stage
     video_limit: int = 100  # test clips; 0 for all
@@ -95,18 +93,27 @@ def check_size(size: int) -> None:
         raise ConfigError(f"input_size is {size}: use a multiple of 16 of at least 32.")
 
 
-def typed(kind: type[T], **parameters: Any) -> T:
+def typed(kind: type[T], more: dict | str | None = None, /, **parameters: Any) -> T:
     """`kind(**parameters)` with every value in its default's type: papermill's command line hands over some values as text.
 
     Args:
         kind: a dataclass whose fields have defaults.
+        more: further fields by name, as a dict or its text.
     Raises:
         ConfigError: an unknown parameter, or a value that does not say what its default's type asks for.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-    for name in parameters.keys() - defaults.keys():
+    if isinstance(more, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            more = ast.literal_eval(more)
+    if not isinstance(more or {}, dict):
+        raise ConfigError(f"more is {more!r}: give options by name, such as {{'workers': 4}}.")
+    for name in (more or {}).keys() & parameters.keys():
+        raise ConfigError(f"more holds {name!r}, which is a parameter of its own (or fixed in this notebook): set it there.")
+    values = (more or {}) | parameters
+    for name in values.keys() - defaults.keys():
         raise unknown("parameter", name, defaults)
-    return kind(**{name: coerced(name, value, defaults[name]) for name, value in parameters.items()})
+    return kind(**{name: coerced(name, value, defaults[name]) for name, value in values.items()})
 
 
 def coerced(name: str, value: Any, default: Any) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,11 +17,14 @@ import torch
 from torch import Tensor
 
 from .clip import Clip
-from .errors import ClipError
+from .errors import ClipError, VideoError
 from .figures import pick
 from .model import VideoAutoencoder4D
-from .synthesis import interpolate, reconstruct
+from .synthesis import interpolate, on_device, reconstruct
 from .video import open_source
+from .video_writer import write_video
+from .views import frame_strip
+from .workbook import Workbook
 
 
 def distinct(clips: Sequence[Clip]) -> list[Clip]:
@@ -55,6 +58,12 @@ def middle_of(clip: Clip, limit: int = 0) -> int:
     return shot[len(shot) // 2] if len(shot) > 3 else shot[1]
 
 
+def inner_frames(clip: Clip, count: int, limit: int = 0) -> list[int]:
+    """At most `count` frames of the longest shot, evenly spread, each with a neighbour on either side."""
+    inner = longest_shot(clip, limit)[1:-1]
+    return [inner[i] for i in pick(len(inner), count)]
+
+
 def stream(clip: Clip, numbers: Sequence[int]) -> Iterator[Tensor]:
     """Frames (3, S, S) in [0, 1], one after the other."""
     return (clip.tensor(number) for number in numbers)
@@ -83,6 +92,13 @@ def reconstruct_clip(model: VideoAutoencoder4D, clip: Clip, reinit_k: int, limit
             yield from reconstruct(model, stream(clip, shot), reinit_k, **how)
 
 
+@torch.inference_mode()
+def flow_between(model: VideoAutoencoder4D, first: Tensor, second: Tensor, semantics: str = "repaired") -> Tensor:
+    """Voxel flow (D, h, w, 3) between two frames (3, H, W), on the CPU."""
+    ends = (on_device(model, frame) for frame in (first, second))
+    return model.synthesise(*ends, semantics=semantics, use_flow=True).voxel_flow[0].cpu()
+
+
 @dataclass(frozen=True)
 class ReadBack:
     """What a written video holds, found by decoding it."""
@@ -92,14 +108,44 @@ class ReadBack:
     numbers: list[int]  # of the sampled frames
     images: list[np.ndarray]  # the sampled frames, uint8 (H, W, 3)
 
+    def __str__(self) -> str:
+        return f"{self.frames} frames at {self.fps} a second"
 
-def read_back(path: str | Path, samples: int = 8) -> ReadBack:
-    """Decode a video: its rate, the number of frames that are really there, and evenly spread samples of them."""
+
+def read_back(path: str | Path, samples: int | Iterable[int] = 8) -> ReadBack:
+    """Decode a video: its rate, the number of frames that are really there, and some of them.
+
+    Args:
+        samples: how many frames to keep, evenly spread, or their numbers.
+    """
     source = open_source(path)
-    wanted = set(pick(source.info.frames or 1, samples).tolist())
+    wanted = set(pick(source.info.frames or 1, samples).tolist() if isinstance(samples, int) else samples)
     numbers, images, count = [], [], 0
     for count, frame in enumerate(source.frames(), 1):
         if count - 1 in wanted:
             numbers.append(count - 1)
             images.append(frame.image)
     return ReadBack(source.info.fps, count, numbers, images)
+
+
+def film(book: Workbook, name: str, frames: Iterable[Tensor], fps: Fraction | int, truth: np.ndarray | None = None,
+         samples: int | Iterable[int] = 8, given: int = 0, what: str = "") -> ReadBack:
+    """Write `videos/<name>.mp4`, read it back, link to it, and show samples as figure `<name>`.
+
+    Args:
+        truth: uint8 (N, H, W, 3), may be memory-mapped: frames of the same numbers stand above the samples.
+        samples: see `read_back`.
+        given: every `given`-th frame is titled as one that was given; 0 for none.
+        what: a sentence for the link.
+    Raises:
+        VideoError: the file holds another rate or number of frames than was written.
+    """
+    path = book.folder / "videos" / f"{name}.mp4"
+    written, back = write_video(path, frames, fps), read_back(path, samples)
+    if (back.frames, back.fps) != (written, fps):
+        raise VideoError(f"{path} holds {back}, but {written} at {fps} were written: free space on the disk and run again.")
+    book.link(path, f"{what}{', ' if what else ''}{back}")
+    rows = {"made": back.images} if truth is None else {"truth": truth[back.numbers], "made": back.images}
+    titles = [f"{n}{' (given)' if given and n % given == 0 else ''}" for n in back.numbers]
+    book.show(frame_strip(list(rows.values()), titles, list(rows) if len(rows) > 1 else None), name)
+    return back

@@ -47,6 +47,7 @@ class TrainConfig:
     max_steps: int = 0  # stop after so many batches; 0 for no limit
     max_minutes: float = 0.0  # stop this call, ready to go on, after so many minutes; 0 for no limit
     bsize: int = 1  # clips a batch
+    augment: bool = False  # mirror clips and change their colours; the published system does not
     lr: float = 2e-4
     lambda_l1: float = 10.0  # base stage
     lambda_perc: float = 0.1  # base stage

@@ -107,6 +107,7 @@ class Workbook:
     def __init__(self, name: str, folder: Path, device: torch.device, facts: dict, where: Path):
         self.name, self.folder, self.device, self.facts, self.where = name, folder, device, facts, where
         self.laps: dict[str, float] = {}
+        self.links: list[Path] = []
         self._began = self._last = time.monotonic()
 
     def lap(self, step: str) -> None:
@@ -122,6 +123,7 @@ class Workbook:
 
     def link(self, path: Path, text: str) -> None:
         """Show a link to a file of the run, with a sentence about it."""
+        self.links.append(path)
         display_markdown(f"[{path.name}](<{Path(os.path.relpath(path.absolute(), self.where)).as_posix()}>): {text}  \n`{path.as_posix()}`")
 
     def write_metrics(self, **values: Any) -> Path:

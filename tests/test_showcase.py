@@ -1,0 +1,144 @@
+"""What the notebooks show and say: videos shot by shot, and tables and sentences from numbers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from vae4d import build_model, evaluate, reports, showcase
+from vae4d.clip import Clip
+from vae4d.datasets import ClipWindows, Dataset
+from vae4d.errors import ClipError, ConfigError, VideoError
+from vae4d.settings import DataSettings
+from vae4d.workbook import start
+
+
+def make_clip(count: int = 10, cuts=(), name: str = "clip", digest: str = "0" * 64, duplicates=()) -> Clip:
+    """A clip of 32 px whose frame i is grey of the level 10 i."""
+    frames = np.repeat(np.arange(count, dtype=np.uint8) * 10, 32 * 32 * 3).reshape(count, 32, 32, 3)
+    times = np.arange(count) / 25
+    return Clip(name, Path(f"{name}.mp4"), "test", Fraction(25), frames, times, tuple(cuts), tuple(duplicates), digest, Path(name))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model("small")
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    (tmp_path / "notebooks" / "profiles").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return start("04_interpolate", DataSettings(run_dir="outputs/t"))
+
+
+def levels(frames) -> list[int]:
+    return [round(float(frame.mean()) * 25.5) for frame in frames]
+
+
+def test_shots_end_at_the_limit():
+    clip = make_clip(10, cuts=(4, 8))
+    assert showcase.shots(clip) == [range(0, 4), range(4, 8), range(8, 10)]
+    assert showcase.shots(clip, 6) == [range(0, 4), range(4, 6)]
+    assert showcase.longest_shot(make_clip(10, cuts=(3,))) == range(3, 10)
+    assert showcase.middle_of(make_clip(3)) == 1 and showcase.inner_frames(make_clip(5), 9) == [1, 2, 3]
+    with pytest.raises(ClipError, match="longest shot of clip has 2 frames, 3 are needed"):
+        showcase.longest_shot(clip, 2)
+
+
+def test_interpolation_keeps_the_given_frames_and_holds_at_a_cut(model):
+    clip = make_clip(6, cuts=(2, 5))  # shots of 2, 3 and 1 frames
+    made = list(showcase.interpolate_clip(model, clip, 3))
+    assert len(made) == (6 - 1) * 3 + 1
+    assert levels(made[::3]) == [0, 1, 2, 3, 4, 5]
+    assert levels(made[4:6]) == [1, 1] and levels(made[13:15]) == [4, 4]
+
+
+def test_reconstruction_keeps_the_number_of_frames(model):
+    made = list(showcase.reconstruct_clip(model, make_clip(6, cuts=(2, 5)), reinit_k=2))
+    assert len(made) == 6 and levels([made[0], made[2], made[5]]) == [0, 2, 5]
+
+
+def test_flow_between_has_the_codes_grid(model):
+    assert showcase.flow_between(model, torch.rand(3, 32, 48), torch.rand(3, 32, 48)).shape == (16, 8, 12, 3)
+
+
+def test_clips_of_one_name_are_told_apart():
+    clips = [make_clip(name="a", digest="1" * 64), make_clip(name="a", digest="2" * 64), make_clip(name="b")]
+    assert [clip.name for clip in showcase.distinct(clips)] == ["a-111111", "a-222222", "b"]
+
+
+def test_a_film_is_read_back(book, monkeypatch):
+    frames = [torch.full((3, 32, 32), level / 10) for level in range(7)]
+    back = showcase.film(book, "ramp", iter(frames), Fraction(30000, 1001), samples=(2, 5), given=5)
+    assert (back.frames, back.fps, back.numbers) == (7, Fraction(30000, 1001), [2, 5])
+    assert abs(float(back.images[1].mean()) - 127.5) < 4
+    assert book.links == [Path("outputs/t/videos/ramp.mp4")] and Path("outputs/t/figures/04_ramp.png").is_file()
+    monkeypatch.setattr(showcase, "write_video", lambda *_: 8)
+    with pytest.raises(VideoError, match="holds 7 frames at 30000/1001 a second, but 8"):
+        showcase.film(book, "ramp", iter(frames), Fraction(30000, 1001))
+
+
+def test_what_costs_nothing_is_scored_like_validation():
+    windows = ClipWindows([make_clip(3)], 3)  # grey 0, 10, 20
+    assert reports.free_psnr(windows, blend=True) == np.inf
+    expected = 10 * np.log10(255**2 / ((10**2 + 20**2) / 2))
+    assert reports.free_psnr(windows, blend=False) == pytest.approx(expected)
+
+
+def test_versus_says_which_is_higher():
+    assert reports.versus("a", 20.0, "b", 25.5, "here") == "here: a 20.00 dB, b 25.50 dB; a is 5.50 dB below b."
+    assert "a is 1.00 dB above b" in reports.versus("a", 26.5, "b", 25.5, "here")
+    assert "a is as good as b" in reports.versus("a", 1.0, "b", 1.0, "here")
+
+
+def test_tables_of_clips_and_pairs():
+    clip = make_clip(10, cuts=(5,), duplicates=(7,))
+    row = reports.clip_table(Dataset("d", [clip])).loc["clip"]
+    assert (row["frames"], row["seconds"], row["frames a second"], row["cuts"], row["repeated frames"]) == (10, 0.36, "25", 1, 1)
+    pairs = reports.pair_table([clip], [2, 4], 1)
+    assert pairs["pairs possible"].tolist() == [4, 2] and pairs["pairs used"].tolist() == [1, 1]
+    # the first pair is taken where one is wanted
+    assert pairs["frames scored"].tolist() == [1, 3]
+
+
+def scores() -> pd.DataFrame:
+    rows = []
+    for frame, ours, blend in ((1, 20.0, 30.0), (3, 25.0, 26.0), (5, 31.0, 30.0)):
+        for method, psnr in (("model", ours), ("linear blend", blend)):
+            rows.append({"clip": "c", "gap": 2, "method": method, "frame": frame, "t": 0.5, "mse": 1.0, "psnr": psnr, "ssim": 0.5,
+                         "lpips": 0.1 if method == "model" else 0.2})
+    return pd.DataFrame(rows)
+
+
+def test_extremes_follow_the_difference_to_the_reference():
+    best, worst = reports.extremes(scores(), 2, "model", "linear blend", count=2)
+    assert best["frame"].tolist() == [5, 3] and best["difference"].tolist() == [1.0, -1.0]
+    assert worst["frame"].tolist() == [1, 3] and worst["difference"].tolist() == [-10.0, -1.0]
+    near = pd.DataFrame({"clip": ["a", "a", "b", "a"], "frame": [4, 5, 5, 7]})
+    assert reports.apart(near, 3).values.tolist() == [["a", 4], ["b", 5], ["a", 7]]
+    with pytest.raises(ConfigError, match="no method 'flow' at gap 2"):
+        reports.extremes(scores(), 2, "flow", "linear blend")
+
+
+def test_verdicts_name_the_best_of_each_column():
+    (sentence,) = reports.verdicts(evaluate.summary(scores()), "model", "linear blend")
+    assert "c, gap 2, 3 frames" in sentence and "PSNR (dB) linear blend (28.67)" in sentence and "LPIPS model (0.1000)" in sentence
+    assert "model is 3.33 dB below linear blend" in sentence
+    no_lpips = evaluate.summary(scores().assign(lpips=np.nan))
+    assert "LPIPS" not in reports.verdicts(no_lpips, "model", "linear blend")[0]
+
+
+def test_retraced_frames_are_those_that_were_scored():
+    clip, methods = make_clip(10, cuts=(5,)), {"linear blend": evaluate.blend, "repeat": evaluate.repeat}
+    found = evaluate.score([clip], methods, gap=4)
+    _, worst = reports.extremes(found, 4, "repeat", "linear blend", count=2)
+    assert worst["difference"].tolist() == [-np.inf] * 2  # blend is exact on a ramp
+    rows = pd.DataFrame({"clip": ["clip", "clip"], "frame": [2, 8], "t": [0.5, 0.75]})
+    truth, made = reports.retrace(rows, [clip], 4, None, methods)
+    assert levels(truth) == [2, 8] and levels(made["linear blend"]) == [2, 8] and levels(made["repeat"]) == [0, 9]
