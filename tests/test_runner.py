@@ -91,6 +91,7 @@ def test_typed_values(text, default, value):
     ("quiet=1", r"quiet is 1, a whole number, but its default False is true or false"),
     ("sizes=64", r"sizes is 64, a whole number, but its default \[64\] is a list"),
     ("epochs", r"--set epochs: write it as name=value"),
+    ("run_dir=elsewhere", r"run_dir is outputs/quick, after the profile"),
 ])
 def test_unknown_and_mistyped_settings(root, setting, message):
     with pytest.raises(ConfigError, match=message):

@@ -158,7 +158,8 @@ def camera_path(trajectory: Any, cameras: int = 8) -> Figure:
         ax = fig.add_subplot(grid[row, 2])
         for k, name in enumerate("xyz"):
             ax.plot(values[:, k], color=PALETTE[k], linestyle=LINES[k], label=name)
-        ax.set(title=title, xlabel="frame" if row else "")
+        ax.set(xlabel="frame" if row else "")
+        ax.set_title(title, loc="right")  # the power of ten stands on the left
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.ticklabel_format(axis="y", scilimits=(-2, 4))
         ax.grid(alpha=0.3)

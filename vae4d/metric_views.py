@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # column (lower case) -> what to print, whether higher is better, decimals
 METRICS = {
     "psnr": ("PSNR (dB)", True, 2),
+    "psnr_pooled": ("pooled PSNR (dB)", True, 2),
     "ssim": ("SSIM", True, 4),
     "lpips": ("LPIPS", False, 4),
     "l1": ("L1", False, 4),

@@ -6,6 +6,7 @@ Weights come from `assets`; nothing here downloads.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -101,7 +102,9 @@ def load_lpips(weights: str | Path = "data/weights") -> nn.Module | None:
     except ImportError:
         return None
     tensors = load_alexnet(Path(weights))
-    model = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)  # pnet_rand: no download; the next lines replace the random weights
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # lpips calls torchvision by an old signature
+        model = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)  # pnet_rand: no download; the weights are replaced below
     state = model.net.state_dict()
     # The package splits AlexNet's feature layers over slice1..slice5 and keeps their indices: "slice2.3.weight" is "features.3.weight".
     model.net.load_state_dict({name: tensors["features." + name.split(".", 1)[1]] for name in state})

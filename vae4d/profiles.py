@@ -135,6 +135,8 @@ def plan(profile: Profile, folder: Path, run_dir: str, settings: Iterable[str] =
             raise MissingInputError(f"There is no video {video}: check the path.")
         assign(None, "dataset", str(video))
     for setting in map(Setting.parse, settings):
+        if setting.name == "run_dir":
+            raise ConfigError(f"run_dir is {run_dir}, after the profile: copy the profile under another name for another folder.")
         assign(setting.notebook, setting.name, setting.text, is_text=True)
     for stem in notebooks:
         assign(stem, "run_dir", run_dir)

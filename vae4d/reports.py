@@ -13,11 +13,11 @@ from .clip import Clip
 from .datasets import Dataset
 from .errors import ConfigError
 from .evaluate import Method, gaps, moments, summary
+from .metric_views import METRICS
 from .metrics import mse, psnr_of_mse
 from .windows import ClipWindows
 
-TITLES = {"psnr": "PSNR (dB)", "psnr_pooled": "pooled PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
-DIRECTIONS = {"psnr": True, "psnr_pooled": True, "ssim": True, "lpips": False}  # whether higher is better
+SCORED = ["psnr", "psnr_pooled", "ssim", "lpips"]  # columns of `evaluate.summary` that compare methods
 
 
 def clip_table(data: Dataset) -> pd.DataFrame:
@@ -82,9 +82,9 @@ def pair_table(clips: Iterable[Clip], distances: Iterable[int], limit: int | Non
 
 
 def method_table(scores: pd.DataFrame, gap: int) -> pd.DataFrame:
-    """Methods by metrics over the scored frames of all clips at one gap, columns as the keys of `TITLES`."""
+    """Methods by metrics over the scored frames of all clips at one gap, columns `SCORED`."""
     table = summary(scores[scores["gap"] == gap].assign(clip="all"))
-    return table.set_index("method")[list(TITLES)]
+    return table.set_index("method")[SCORED]
 
 
 def verdicts(table: pd.DataFrame, ours: str, reference: str) -> list[str]:
@@ -93,11 +93,12 @@ def verdicts(table: pd.DataFrame, ours: str, reference: str) -> list[str]:
     for (clip, gap), part in table.groupby(["clip", "gap"], sort=False):
         part = part.set_index("method")
         bests = []
-        for column, title in TITLES.items():
+        for column in SCORED:
+            title, higher, decimals = METRICS[column]
             values = part[column].dropna()
             if len(values):
-                best = values.idxmax() if DIRECTIONS[column] else values.idxmin()
-                bests.append(f"{title} {best} ({values[best]:.{2 if 'dB' in title else 4}f})")
+                best = values.idxmax() if higher else values.idxmin()
+                bests.append(f"{title} {best} ({values[best]:.{decimals}f})")
         difference = part.loc[ours, "psnr"] - part.loc[reference, "psnr"]
         side = "above" if difference > 0 else "below"
         relation = f"{ours} is {abs(difference):.2f} dB {side} {reference} in PSNR" if np.isfinite(difference) else "PSNRs do not compare"
