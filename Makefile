@@ -1,5 +1,6 @@
 # make run            set up, then run the notebooks on real video          (results in outputs/quick/)
-# make run VIDEO=my.mp4 SET="seed=1 03_train_flow.epochs=2"     the same on a video of your own, with other parameters
+# make run VIDEO=my.mp4 SET="seed=1 03_train_flow.max_steps=200"    the same on a video of your own, with other parameters
+#                     (settings are separated by spaces, so none inside a value: gaps=[2,4])
 # make full           the long profile                                      (results in outputs/full/)
 # make test           set up, lint and test
 # make lab            set up, then open JupyterLab on the notebooks
@@ -24,7 +25,8 @@ setup: $(STAMP)
 # Repeated only when a requirement changed: the stamp is newer than both files.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"vae4d needs Python 3.11 or newer, this is {sys.version.split()[0]}: install it, or name one with make PYTHON=/path/to/python")'
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@# without Debian's python3-venv this fails and leaves a folder that has no pip: made anew the next time
+	test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[notebooks,dev]'
 	@touch $@
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,22 @@ def weights() -> Path:
     folder = ROOT / "data" / "weights"
     assert (folder / "vgg16.safetensors").is_file(), "run `make setup` first: the tests compare with real weights"
     return folder
+
+
+@contextmanager
+def file_size_limit(count: int):
+    """Within the block no file may grow beyond `count` bytes: how a full disk looks to a writer."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def small_disk():
+    """`with small_disk(20_000): ...`"""
+    return file_size_limit

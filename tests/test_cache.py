@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +22,7 @@ import torch
 from make_clips import encode, pictures, save_images
 
 from vae4d import cache
-from vae4d.cache import crop_box, prepare, square
+from vae4d.cache import constant_rate, crop_box, prepare, square
 from vae4d.clip import Clip
 from vae4d.errors import ClipError, ConfigError, StorageError, VideoError
 from vae4d.shots import find_shots
@@ -183,6 +185,45 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     assert len(prepare(path, tmp_path / "cache", 32, "train", progress=again)) == 40
 
 
+def test_finished_by_another_process_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look and the lock another process finishes the clip: it is opened, not written under that one's map."""
+    path, locked, first = encode(tmp_path / "a.mp4", pictures(40)), cache._locked, []
+
+    @contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        monkeypatch.setattr(cache, "_locked", locked)
+        first.append(prepare(path, tmp_path / "cache", 32, "train"))
+        monkeypatch.setattr(VideoFile, "frames", None)  # decoding again would fail
+        with locked(folder):
+            yield
+
+    monkeypatch.setattr(cache, "_locked", late)
+    second = prepare(path, tmp_path / "cache", 32, "test")
+    assert second.split == "test" and np.array_equal(first[0].frames, second.frames)
+    assert sorted(contents(second.folder)) == ["frames.npy", "manifest.json"]
+
+
+def test_repair_leaves_mapped_frames_alone(tmp_path: Path) -> None:
+    """A damaged manifest is made again beside the frames that another process has mapped."""
+    path = encode(tmp_path / "a.mp4", pictures(10))
+    mapped = prepare(path, tmp_path / "cache", 32, "train")
+    before, file = mapped.frames.copy(), (mapped.folder / "frames.npy").stat().st_ino
+    keeps_it = (mapped.folder / "frames.npy").open("rb")
+    (mapped.folder / "manifest.json").write_text("{")
+    again = prepare(path, tmp_path / "cache", 32, "train")
+    assert (again.folder / "frames.npy").stat().st_ino != file and np.array_equal(mapped.frames, before)
+    keeps_it.close()
+
+
+def test_lock_of_a_removed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The holder of the lock fails and removes the folder: who waited with the old file in hand does not go on in nothing."""
+    import fcntl
+
+    monkeypatch.setattr(fcntl, "flock", lambda stream, flags: shutil.rmtree(tmp_path / "cache"))
+    with pytest.raises(ClipError, match="another process"):
+        prepare(encode(tmp_path / "a.mp4", pictures(10)), tmp_path / "cache", 32, "train")
+
+
 def test_truncated_video_leaves_nothing(tmp_path: Path) -> None:
     path = encode(tmp_path / "half.avi", pictures(200), codec="mpeg4")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -205,6 +246,36 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageError, match=r"needs 0 MB .* 0 MB are free"):
         prepare(path, tmp_path / "cache", 64, "train")
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_short_of_space_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work of an interrupted call is not thrown away because the rest does not fit."""
+    path = encode(tmp_path / "a.mp4", pictures(120))
+
+    def stop(done: int, total: int | None) -> None:
+        if done == 64:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(path, tmp_path / "cache", 64, "train", progress=stop)
+    folder = next((tmp_path / "cache").iterdir())
+    before = contents(folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 1000))
+    with pytest.raises(StorageError, match=r"0 MB are free"):
+        prepare(path, tmp_path / "cache", 64, "train")
+    assert contents(folder) == before and len(before["frames.npy"]) > 64 * 64 * 64 * 3
+
+
+@pytest.mark.parametrize("blocked", ["cache", "clip"])
+def test_cache_cannot_be_made(tmp_path: Path, blocked: str) -> None:
+    """A file lies where the folder should be."""
+    path, root = encode(tmp_path / "a.mp4", pictures(3)), tmp_path / "cache"
+    place = root if blocked == "cache" else root / f"a-{VideoFile(path).sha256()[:8]}-32"
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("a file")
+    with pytest.raises(StorageError, match=r"Cannot write .*a-\w{8}-32 \((Not a directory|File exists)\): choose a folder"):
+        prepare(path, root, 32, "train")
+    assert place.read_text() == "a file"
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:
@@ -230,6 +301,20 @@ def test_variable_rate(tmp_path: Path) -> None:
     clip = prepare(encode(tmp_path / "vfr.mkv", pictures(29), ticks=ticks), tmp_path / "cache", 32, "test")
     assert clip.variable_rate and np.allclose(clip.times * 1000, ticks) and clip.fps == Fraction(28, 1) / Fraction(29 * 40, 1000)
     assert np.allclose(Clip.open(clip.folder).times, clip.times)
+
+
+@pytest.mark.parametrize("ticks_a_frame, lost", [(1, None), (1, 17), (2, 1), (3600, 17), (3600, None)])
+def test_dropped_frame_with_coarse_ticks(ticks_a_frame: int, lost: int | None) -> None:
+    """A tick as long as a frame is no excuse: 25 frames a second of which one is missing are not 24.2 a second."""
+    ticks = np.array([i * ticks_a_frame for i in range(32) if i != lost])
+    rate, found = constant_rate(ticks, replace(info(64, 48), time_base=Fraction(1, 25 * ticks_a_frame)))
+    assert found is (lost is not None) and (rate == 25) is not found
+
+
+@pytest.mark.parametrize("fps", [24, Fraction(24000, 1001), 60, Fraction(60000, 1001), 100, 240])
+def test_rate_rounded_to_milliseconds(fps: Fraction | int) -> None:
+    ticks = np.array([round(Fraction(1000 * i) / fps) for i in range(500)])
+    assert constant_rate(ticks, replace(info(64, 48), fps=Fraction(fps), time_base=Fraction(1, 1000))) == (fps, False)
 
 
 def test_rotated_and_wide_pixels(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -66,11 +67,19 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["value.txt"]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full to play a full disk")
-def test_a_full_disk_is_said_in_one_sentence(tmp_path):
-    full_disk = pytest.raises(StorageError, match=r"No space left while writing .*value\.txt")
-    with full_disk, atomic_path(tmp_path / "value.txt"), open("/dev/full", "w") as full:
-        full.write("x")
+def test_a_full_disk_keeps_the_old_checkpoint(model, tmp_path, small_disk):
+    path = save_checkpoint(tmp_path / "model.safetensors", model, "base")
+    before = path.read_bytes()
+    with small_disk(20_000), pytest.raises(StorageError, match=r"Cannot write .*model\.safetensors \(File too large\)"):
+        save_checkpoint(path, build_model("small", seed=9), "base")
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "x"), ValueError("I/O error: no space (os error 28)")])
+def test_no_space_left_is_said_in_one_sentence(tmp_path, error):
+    full_disk = pytest.raises(StorageError, match=r"No space left while writing .*value\.txt \(\d+ MB free\)")
+    with full_disk, atomic_path(tmp_path / "value.txt"):
+        raise error
     assert os.listdir(tmp_path) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from vae4d.cache import prepare
 from vae4d.clip import Clip
 from vae4d.datasets import SAMPLES, ClipWindows, find_sources, open_dataset, prepare_dataset
 from vae4d.errors import ClipError, ConfigError, MissingInputError, VideoError
+from vae4d.video import VideoFile
 
 
 @pytest.fixture
@@ -61,6 +63,68 @@ def test_folder_with_splits(root: Path, tmp_path: Path) -> None:
     assert splits(find_sources(tmp_path / "set", root)) == {"train.mp4": "train", "test.mp4": "test"}
 
 
+def test_folder_with_videos_and_images(root: Path, tmp_path: Path) -> None:
+    """A cover picture beside a film, a camera's folder, videos below images: the videos count; only images alone are frames."""
+    holiday = tmp_path / "holiday"
+    encode(holiday / "movie.mp4", pictures(3))
+    save_images(holiday, pictures(1))
+    assert splits(find_sources(holiday, root))["movie.mp4"] == "test" and "holiday" not in splits(find_sources(holiday, root))
+    shutil.copytree(holiday, root / "videos" / "trip" / "day")
+    save_images(root / "videos" / "trip", pictures(1, 32, 32))  # another size, above
+    save_images(root / "videos" / "walk" / "masks", pictures(2))
+    save_images(root / "videos" / "walk", pictures(3))
+    assert splits(find_sources("samples", root)) == {**SAMPLE_SPLITS, "movie.mp4": "test", "walk": "test"}
+    assert splits(find_sources(root / "videos" / "walk", root))["walk"] == "test"
+
+
+def test_unused_files_are_named_once(root: Path, tmp_path: Path) -> None:
+    videos = root / "videos"
+    encode(videos / "trip" / "movie.mp4", pictures(3))
+    save_images(save_images(save_images(videos / "trip", pictures(1)) / ".." / "train", pictures(1)).parent, pictures(1))
+    save_images(videos / "walk", pictures(2))
+    (videos / "walk" / "notes.txt").touch()
+    (videos / "clip.divx").touch()
+    (videos / ".gitkeep").touch()
+    lines: list[str] = []
+    prepare_dataset("samples", 32, root, lines.append)
+    unused = [line for line in lines if line.startswith("Not used")]
+    assert len(unused) == 1 and unused[0].split("): ")[1].split(", ") == [
+        str(videos / name) for name in ("00000.png", "clip.divx", "train/00000.png", "trip/00000.png")
+    ]
+    for number in range(4):
+        (videos / f"{number}.divx").touch()
+    prepare_dataset("samples", 32, root, lines.append)
+    assert lines[-6].startswith("Not used") and lines[-6].endswith(" and 3 more")
+    (tmp_path / "set" / "train").mkdir(parents=True)
+    loose = encode(tmp_path / "set" / "loose.mp4", pictures(3))
+    encode(tmp_path / "set" / "train" / "a.mp4", pictures(3, seed=1))
+    prepare_dataset(tmp_path / "set", 32, root, lines.append, require=("train",))
+    assert any(line.startswith("Not used") and line.endswith(f": {loose}") for line in lines)
+
+
+def test_folders_that_cannot_be_read(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is one bad source among good ones; alone it is an error with a name."""
+    save_images(root / "videos" / "private", pictures(2))
+    save_images(root / "videos" / "train" / "locked", pictures(2))
+    listed = Path.iterdir
+
+    def refuse(self: Path) -> Iterator[Path]:
+        if self.name in ("private", "locked"):
+            raise PermissionError(13, "Permission denied", str(self))
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    dataset = prepare_dataset("samples", 32, root, None)
+    assert len(dataset.clips) == 3 and [path.name for path, _ in dataset.skipped] == ["locked", "private"]
+    assert all("cannot be read (Permission denied)" in reason for _, reason in dataset.skipped)
+    with pytest.raises(VideoError, match=r"private cannot be read \(Permission denied\)"):
+        prepare_dataset(root / "videos" / "private", 32, root, None)
+    for seed in range(3):
+        encode(tmp_path / "set" / f"{seed}.mp4", pictures(2, seed=seed))
+    save_images(tmp_path / "set" / "locked", pictures(1))
+    assert len(find_sources(tmp_path / "set", root)) == 4
+
+
 def test_split_by_source(root: Path, tmp_path: Path) -> None:
     """At least one each from three on, a tenth each of many; names do not matter, contents do."""
     folder = tmp_path / "set"
@@ -98,7 +162,8 @@ def test_prepare_and_open(root: Path, tmp_path: Path) -> None:
     shutil.rmtree(root)
     opened = open_dataset("samples", 32, tmp_path / "elsewhere")
     assert [(c.name, c.split, c.sha256) for c in opened.clips] == [(c.name, c.split, c.sha256) for c in dataset.clips]
-    with pytest.raises(MissingInputError, match=r"at 64 px was not prepared .* run notebook 01_data first"):
+    command = rf"`python -m vae4d prepare samples --size 64 --data-root {tmp_path}/elsewhere`"
+    with pytest.raises(MissingInputError, match=rf"at 64 px was not prepared .* run notebook 01_data first, or {command}"):
         open_dataset("samples", 64, tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match="split = 'dev'"):
         opened.split("dev")
@@ -128,6 +193,34 @@ def test_bad_videos_among_good_ones(root: Path) -> None:
     assert sum("left out" in line for line in lines) == 7
     assert len(list((root / "cache").glob("*/manifest.json"))) == 4 == sum(p.is_dir() for p in (root / "cache").iterdir())
     assert open_dataset("samples", 32, root).skipped == dataset.skipped
+
+
+def test_unknown_codec_among_good_ones(root: Path) -> None:
+    path = encode(root / "videos" / "new.mp4", pictures(5))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    dataset = prepare_dataset("samples", 32, root, None)
+    assert len(dataset.clips) == 3 and "codec" in dict(dataset.skipped)[path]
+
+
+def test_videos_are_hashed_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is new or has changed in size or time is read again; a damaged memory is forgotten."""
+    own, hashed, real = encode(root / "videos" / "own.mp4", pictures(5)), [], VideoFile.sha256
+
+    def counted(self: VideoFile) -> str:
+        hashed.append(self.name)
+        return real(self)
+
+    monkeypatch.setattr(VideoFile, "sha256", counted)
+    first = prepare_dataset(root / "samples", 32, root, None)  # split by content
+    assert sorted(hashed) == sorted(Path(name).stem for name in SAMPLES.values())
+    prepare_dataset("samples", 32, root, None)
+    assert hashed[3:] == ["own"]
+    encode(own, pictures(6, seed=9))
+    changed = prepare_dataset("samples", 32, root, None)
+    assert hashed[3:] == ["own", "own"] and len(next(c for c in changed.clips if c.name == "own")) == 6
+    for damage in ("{", "[]", f'{{"{own.absolute()}": [1]}}', f'{{"{own.absolute()}": 1}}'):
+        (root / "cache" / "digests.json").write_text(damage)
+        assert {c.sha256 for c in prepare_dataset(root / "samples", 32, root, None).clips} == {c.sha256 for c in first.clips}
 
 
 def test_nothing_left(root: Path, tmp_path: Path) -> None:
@@ -201,15 +294,19 @@ def test_short_clips(clip: Clip, tmp_path: Path) -> None:
         ClipWindows([short], clip_length=4)
     with pytest.raises(ClipError, match=r"walk: it has 18 frames in its longest shot \(30 in all\), 20 are needed"):
         ClipWindows([clip], clip_length=20)
-    with pytest.raises(ClipError, match="there is no clip"):
+    with pytest.raises(ClipError, match=r"there is no clip\): give a video\."):
         ClipWindows([], clip_length=4)
 
 
 def test_every_second_frame_repeated(tmp_path: Path) -> None:
     images = [image for image in pictures(12) for _ in range(2)]
     clip = prepare(save_images(tmp_path / "doubled", images), tmp_path / "cache", 32, "train", Fraction(50))
-    with pytest.raises(ClipError, match="each of its 22 windows holds a repeated frame"):
+    with pytest.raises(ClipError, match=r"each of its 22 windows holds a repeated frame\): raise interval") as caught:
         ClipWindows([clip], clip_length=3)
+    assert "lower" not in str(caught.value)
+    short = prepare(save_images(tmp_path / "short", pictures(2)), tmp_path / "cache", 32, "train")
+    with pytest.raises(ClipError, match=r"lower clip_length or interval, .*; or raise interval"):
+        ClipWindows([clip, short], clip_length=3)
     assert ClipWindows([clip], clip_length=3, interval=2).windows[:, 1].tolist() == list(range(0, 20, 2))
 
 

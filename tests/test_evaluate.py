@@ -80,6 +80,8 @@ def test_lpips_is_used_when_given(ramp, weights):
 def test_nothing_to_score_is_said(ramp):
     with pytest.raises(ClipError, match="longer clip"):
         score([ramp], {"repeat": repeat}, gap=16)
+    with pytest.raises(ClipError, match="repeats the one before it, choose a larger gap"):
+        score([make_clip(ramp.frames, duplicates=[1, 3, 5, 7])], {"repeat": repeat}, gap=2)
 
 
 def test_tables_are_written_whole(ramp, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from golden_recipe import golden_model
 from torch import nn
 
 from vae4d import build_model, losses, metrics
@@ -34,6 +35,16 @@ def test_importance_is_the_gradient_over_the_batch_maximum():
 
     code = torch.tensor([[0.1, 0.1, 0.3]])  # the last pixel, 1.2, is clamped and passes no gradient
     torch.testing.assert_close(losses.importance_mask(Stub(), code), torch.tensor([[0.5, 1.0, 0.0]]))
+
+
+def test_importance_is_not_lost_in_half_precision():
+    model = golden_model("small")
+    code = model.encode(torch.rand(1, 3, 32, 32)).code.half()
+    exact = losses.importance_mask(model, code.float())
+    with torch.autocast("cpu", dtype=torch.float16):
+        half = losses.importance_mask(model, code)
+    assert half.max() == 1
+    torch.testing.assert_close(half, exact, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

@@ -64,6 +64,32 @@ def test_outside_the_volume_the_other_end_is_taken(model, frames):
     assert ((fused - 1).abs() < 1e-3).float().mean() > 0.97
 
 
+def test_flow_learns_a_known_motion_and_the_middle_lies_on_the_way():
+    """Volumes that move by two voxels: the flow encoder finds the motion, and the repaired synthesis is right at every t."""
+    model = build_model("small")  # its fresh poses are nearly zero: the camera stands still
+    adam = torch.optim.Adam(model.encoder_flow.parameters(), lr=1e-3)
+
+    def volume(seed: int) -> torch.Tensor:
+        noise = torch.randn(2, 16, 6, 6, 6, generator=torch.Generator().manual_seed(seed))
+        return torch.nn.functional.interpolate(noise, (16, 16, 24), mode="trilinear", align_corners=False)
+
+    for seed in range(100):
+        start, end = volume(seed)[..., :16], volume(seed)[..., 2:18]  # end(p) is start(p + 2 voxels)
+        code, _ = model.flow_code(start, end)
+        adam.zero_grad()
+        (code - end).abs().mean().backward()
+        adam.step()
+    frame, inner = torch.zeros(2, 3, 64, 64), (..., slice(3, 13), slice(3, 13), slice(3, 13))
+    ends, middle = [Encoded(frame, volume(999)[..., i : i + 16]) for i in (0, 2)], volume(999)[..., 1:17]
+    with torch.no_grad():
+        out = model.synthesise(*ends, 0.5, use_flow=True, use_correction=False)
+        still = model.synthesise(*ends, 0.5, use_flow=False)
+    flow = out.voxel_flow[:, 3:13, 3:13, 3:13].mean(dim=(0, 1, 2, 3))
+    torch.testing.assert_close(flow, torch.tensor([2 * 2 / 16, 0.0, 0.0]), rtol=0, atol=0.03)
+    error, error_still = ((result.codes[2] - middle)[inner].abs().mean() for result in (out, still))
+    assert error < 0.5 * error_still
+
+
 @torch.no_grad()
 def test_camera_offset_is_composed_after_the_pose(model, frames):
     a, b = model.encode(frames[:1]), model.encode(frames[1:])
@@ -106,6 +132,12 @@ def test_moments_outside_the_pair_are_refused(model, frames, t):
 def test_bad_frames_and_names_are_refused(model, frames):
     with pytest.raises(ConfigError, match="multiples of 16"):
         model.encode(torch.rand(1, 3, 60, 64))
+    with pytest.raises(ConfigError, match="divide bytes by 255"):
+        model.encode(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    with pytest.raises(ConfigError, match="3 moments for 1 pairs"):
+        model(frames[:1], frames[1:], torch.rand(3))
+    with pytest.raises(ConfigError, match=r"offset has shape \(4,\)"):
+        model(frames[:1], frames[1:], 0.5, torch.zeros(4))
     with pytest.raises(ConfigError, match="differ in shape"):
         model(frames[:1], frames[1:, :, :48])
     with pytest.raises(ConfigError, match="Did you mean 'repaired'"):

@@ -6,6 +6,7 @@ import ast
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from vae4d.profiles import load_profile, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -133,6 +136,42 @@ def test_version_licence_and_citations():
     titles = [reference["title"] for reference in citation["references"]]
     assert len(titles) == 2 and titles[0].startswith("Video Autoencoder") and "4D Video Autoencoder" in titles[1]
     assert [author["family-names"] for author in citation["references"][0]["authors"]] == ["Lai", "Liu", "Efros", "Wang"]
+
+
+FAKE_PYTHON = """\
+#!/bin/sh
+# Stands for python and, copied by -m venv, for that of the environment. Without python3-venv, -m venv leaves bin/python alone.
+[ "$1 $2" = "-m venv" ] || exit 0
+shift 2; [ "$1" = --clear ] && rm -rf "$2" && shift
+mkdir -p "$1/bin" && cp "$0" "$1/bin/python" && [ -e ensurepip ] && touch "$1/bin/pip" && chmod +x "$1/bin/pip"
+"""
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_make_recovers_from_an_environment_without_pip(tmp_path):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / "python"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    command = ["make", "-s", "setup", f"PYTHON={python}"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode != 0
+    assert (tmp_path / ".venv/bin/python").exists() and not (tmp_path / ".venv/.installed").exists()
+    (tmp_path / "ensurepip").touch()  # the user installs what was missing
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / ".venv/bin/pip").exists() and (tmp_path / ".venv/.installed").exists()
+
+
+def test_the_makefiles_example_takes_effect():
+    header = (ROOT / "Makefile").read_text().partition("\nSHELL")[0]
+    settings = re.search(r'SET="([^"]*)"', header)[1].split()
+    folder = ROOT / "notebooks"
+    profile = load_profile("quick", folder / "profiles")
+    before, after = ({step.name: step.parameters for step in plan(profile, folder, "outputs/quick", extra)} for extra in ((), settings))
+    assert before != after and "none inside a value" in header
+    steps = after["03_train_flow"]["max_steps"]
+    assert steps != before["03_train_flow"]["max_steps"] and "epochs" not in " ".join(settings)
 
 
 def test_ci_runs_the_test_command():

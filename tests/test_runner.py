@@ -70,6 +70,13 @@ def test_profile_then_video_then_settings(root):
     assert profile.cell_timeout == 60 and profile.expected_seconds == {"01_first": 4}
 
 
+def test_a_quoted_tilde_is_the_home_folder(root, monkeypatch):
+    (root / "my.mp4").touch()
+    monkeypatch.setenv("HOME", str(root))
+    assert planned(root, video="~/my.mp4")["01_first"]["dataset"] == str(root / "my.mp4")
+    assert planned(root, "dataset=~/clips")["01_first"]["dataset"] == str(root / "clips")
+
+
 @pytest.mark.parametrize(("text", "default", "value"), [
     ("3", 1, 3), ("3", "a", "3"), ("2026-01-01", "a", "2026-01-01"), ("'quoted'", "a", "quoted"), ("a=b", "x", "a=b"),
     ("true", False, True), ("1e-4", 0.1, 1e-4),
@@ -262,6 +269,33 @@ def test_full_disk_and_dead_kernel(tmp_path, monkeypatch):
         run(tmp_path)
     monkeypatch.setattr(papermill, "execute_notebook", raising(RuntimeError("Kernel died")))
     assert "01_first failed. The notebook's process died (Kernel died), most often for want of memory" in failed(tmp_path)
+    monkeypatch.setattr(papermill, "execute_notebook", raising(RuntimeError("This event loop is already running")))
+    with pytest.raises(RuntimeError, match="event loop"):  # not a dead kernel: the caller runs inside Jupyter
+        run(tmp_path)
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    write_profile(tmp_path, "")
+    write_notebook(tmp_path, "01_first")
+    (tmp_path / "outputs").touch()  # a file where the folder should be
+    with pytest.raises(StorageError, match=r"Cannot write .*01_first\.partial\.ipynb"):
+        run(tmp_path)
+
+
+def test_an_older_result_does_not_outlive_a_failure(tmp_path, monkeypatch):
+    import papermill
+
+    def execute_notebook(*arguments, **options):
+        raise RuntimeError("Kernel died")
+
+    write_profile(tmp_path, "")
+    write_notebook(tmp_path, "01_first")
+    older = tmp_path / "outputs" / "quick" / "01_first.ipynb"
+    older.parent.mkdir(parents=True)
+    older.touch()
+    monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
+    failed(tmp_path)
+    assert not older.exists()
 
 
 def test_plain_papermill_command(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 import torch
 
 from vae4d import build_model, evaluate, reports, showcase
+from vae4d.checkpoint import save_checkpoint
 from vae4d.clip import Clip
 from vae4d.datasets import ClipWindows, Dataset
-from vae4d.errors import ClipError, ConfigError, VideoError
+from vae4d.errors import CheckpointError, ClipError, ConfigError, VideoError
 from vae4d.settings import DataSettings
 from vae4d.workbook import start
 
@@ -73,6 +75,49 @@ def test_clips_of_one_name_are_told_apart():
     assert [clip.name for clip in showcase.distinct(clips)] == ["a-111111", "a-222222", "b"]
 
 
+def test_clips_without_three_frames_in_a_row_are_left_out(capsys):
+    clips = [make_clip(2, name="two"), make_clip(9, cuts=(2, 4), name="late"), make_clip(3, name="three"), make_clip(1, name="one")]
+    assert [clip.name for clip in showcase.usable(clips)] == ["late", "three"]
+    assert capsys.readouterr().out == "left out, without a shot of 3 frames: two, one\n"
+    assert [clip.name for clip in showcase.usable(clips, limit=6)] == ["three"]
+    assert capsys.readouterr().out == "left out, without a shot of 3 frames within the first 6: two, late, one\n"
+    assert showcase.usable(clips[1:3]) == clips[1:3] and capsys.readouterr().out == ""
+    with pytest.raises(ClipError, match=r"No clip has a shot of 3 frames \(two, one\): give a longer clip"):
+        showcase.usable([clips[0], clips[3]])
+    with pytest.raises(ClipError, match=r"within the first 2 \(late, three\): raise frame_limit or"):
+        showcase.usable(clips[1:3], limit=2)
+
+
+def sample(name: str) -> Clip:
+    return dataclasses.replace(make_clip(name=name), path=Path("data/samples/bikes.mp4"))
+
+
+def test_ones_own_test_clips_come_first_and_what_is_left_out_is_said(capsys):
+    learned = dataclasses.replace(make_clip(name="learned"), split="train")
+    mine = [make_clip(name="mine"), make_clip(name="mine", digest="1" * 64)]
+    data = Dataset("d", [learned, sample("bikes"), make_clip(2, name="short"), *mine])
+    assert [clip.name for clip in showcase.chosen(data)] == ["mine-000000", "mine-111111", "bikes"]
+    capsys.readouterr()
+    assert [clip.name for clip in showcase.chosen(data, 1)] == ["mine-000000"]
+    assert capsys.readouterr().out.splitlines()[1] == "left out, as video_limit is 1: mine-111111, bikes"
+    assert showcase.named([make_clip(name=str(i)) for i in range(10)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+
+
+def test_a_large_data_set_is_pictured_in_part(capsys):
+    clips = [dataclasses.replace(make_clip(name="same", digest=f"{i:064x}"[::-1]), split="train") for i in range(11)]
+    shown = showcase.some_of_each(Dataset("d", [*clips, make_clip(name="one")]))
+    assert [clip.split for clip in shown] == ["train"] * 8 + ["test"]
+    assert len({clip.name for clip in shown}) == 9
+    assert capsys.readouterr().out == "train: 8 clips are shown, 3 more are not\n"
+
+
+def test_a_base_checkpoint_is_refused_where_flow_is_asked_for(model, tmp_path):
+    path = save_checkpoint(tmp_path / "base.safetensors", model, "base")
+    with pytest.raises(CheckpointError, match=r"base\.safetensors is of the base stage.* run 03_train_flow, or correct resume"):
+        showcase.flow_model(path)
+    assert showcase.flow_model(save_checkpoint(tmp_path / "flow.safetensors", model, "flow")).flow_trained
+
+
 def test_a_film_is_read_back(book, monkeypatch):
     frames = [torch.full((3, 32, 32), level / 10) for level in range(7)]
     back = showcase.film(book, "ramp", iter(frames), Fraction(30000, 1001), samples=(2, 5), given=5)
@@ -105,6 +150,16 @@ def test_tables_of_clips_and_pairs():
     assert pairs["pairs possible"].tolist() == [4, 2] and pairs["pairs used"].tolist() == [1, 1]
     # the first pair is taken where one is wanted
     assert pairs["frames scored"].tolist() == [1, 3]
+
+
+def test_gaps_without_pairs_are_left_out_with_the_reason(capsys):
+    twos = make_clip(9, duplicates=(1, 3, 5, 7), name="twos")  # every drawing is shown for two frames
+    pairs = reports.pair_table([twos, make_clip(3, name="three")], [4, 8, 16], None)
+    assert reports.scored_gaps(pairs) == [4, 8]
+    assert capsys.readouterr().out.startswith("gap 16 is left out: no clip has two frames 16 apart within one shot, choose a smaller gap")
+    assert reports.caption(pairs, 4) == "gap 4: 1 clip, 2 frames a method"
+    with pytest.raises(ClipError, match=r"at gap 2 every frame between .* choose a larger gap; no clip has two frames 16 apart"):
+        reports.scored_gaps(reports.pair_table([twos], [2, 16], None))
 
 
 def scores() -> pd.DataFrame:

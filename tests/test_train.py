@@ -19,7 +19,7 @@ from safetensors import safe_open
 from vae4d import load_model, stages
 from vae4d.checkpoint import read_checkpoint
 from vae4d.datasets import prepare_dataset
-from vae4d.errors import CheckpointError, ConfigError, MissingInputError, TrainingError
+from vae4d.errors import CheckpointError, ConfigError, MissingInputError, StorageError, TrainingError
 from vae4d.train import TrainConfig, train
 from vae4d.windows import Batches
 
@@ -67,6 +67,9 @@ def test_a_run_leaves_everything_and_a_second_call_does_nothing(options):
     before = (folder / "losses.csv").read_bytes()
     again = train(options, quiet)
     assert again.finished and again.steps == 4 and (folder / "losses.csv").read_bytes() == before
+    (folder / "best.safetensors").unlink()
+    train(options, quiet)
+    assert load_model(folder / "best.safetensors").config.preset == "small"
 
 
 def test_training_lowers_the_loss_and_moves_only_its_stage(options, tmp_path):
@@ -129,7 +132,7 @@ def test_a_killed_process_can_go_on(options, tmp_path, number):
         assert saved == rows and "steps are saved" in out
     result = train(dataclasses.replace(endless, max_steps=rows + 1, epochs=1_000), quiet)
     assert result.finished and losses(options.savepath)["step"].tolist() == list(range(1, rows + 2))
-    assert not [p for p in Path(options.savepath).iterdir() if p.name.startswith(".") and number != signal.SIGKILL]
+    assert not [p for p in Path(options.savepath).iterdir() if p.name.startswith(".")]
 
 
 def test_max_minutes_stops_a_piece_and_the_next_goes_on(options):
@@ -148,6 +151,15 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(options, monkeypat
     assert (Path(options.savepath) / "newest.safetensors").read_bytes() == good
     monkeypatch.undo()
     assert train(options, quiet).finished
+
+
+def test_a_full_disk_stops_a_training_that_can_go_on(options, small_disk):
+    train(dataclasses.replace(options, max_steps=2), quiet)
+    good = (Path(options.savepath) / "newest.safetensors").read_bytes()
+    with small_disk(500_000), pytest.raises(StorageError, match=r"\.safetensors"):
+        train(options, quiet)
+    assert (Path(options.savepath) / "newest.safetensors").read_bytes() == good
+    assert train(options, quiet).finished and losses(options.savepath)["step"].tolist() == [1, 2, 3, 4]
 
 
 def test_other_options_are_refused_or_put_aside(options, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 from make_clips import encode, encode_audio, pictures, save_images
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vae4d.errors import StorageError, VideoError
+from vae4d.frame_folder import image_size, read_image
 from vae4d.video import FrameFolder, VideoFile, VideoWriter, open_source, write_video
 
 QUARTERS = np.zeros((48, 64, 3), np.uint8)
@@ -122,6 +124,15 @@ def test_no_frame(tmp_path: Path) -> None:
         open_source(tmp_path / "zero.mp4")
 
 
+@pytest.mark.parametrize("name", ["new.mp4", "new.mkv"])
+def test_unknown_codec(tmp_path: Path, name: str) -> None:
+    """A stream that FFmpeg has no decoder for: a damaged name of the codec, or one from next year."""
+    path = encode(tmp_path / name, pictures(5))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"V_MPEG4/ISO/AVC", b"V_ZZZZZ/ISO/ZZZ"))
+    with pytest.raises(VideoError, match=rf"{name} uses a codec that this FFmpeg does not know.*: convert it to H\.264"):
+        open_source(path)
+
+
 def test_truncated(tmp_path: Path) -> None:
     whole = encode(tmp_path / "tail.mp4", pictures(50)).read_bytes()
     (tmp_path / "tail.mp4").write_bytes(whole[: len(whole) // 2])  # its table lies at the end and is lost
@@ -136,6 +147,36 @@ def test_truncated(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(VideoError, match=f"{name} is (truncated|damaged)"):
             list(open_source(path).frames())
+
+
+@pytest.mark.parametrize("missing, complete", [(1, True), (10, False), (20, False)])
+def test_matroska_without_its_end(tmp_path: Path, missing: int, complete: bool) -> None:
+    """It counts no frames, but 0.4 s less than it says is no rounding."""
+    path = encode(tmp_path / "tail.mkv", pictures(50), options={"bf": "0"})
+    with av.open(str(path)) as video:
+        positions = [packet.pos for packet in video.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: positions[-missing]])
+    if complete:
+        assert len(list(open_source(path).frames())) == 50 - missing
+    else:
+        with pytest.raises(VideoError, match=rf"tail\.mkv is truncated: it ends at {2 - missing / 25:.2f} s of 2\.00 s"):
+            list(open_source(path).frames())
+
+
+def test_last_frame_is_shown_for_long(tmp_path: Path) -> None:
+    """A recorded screen that stands still at the end: its last frame lasts 3 s, and nothing is missing."""
+    with av.open(str(tmp_path / "screen.mkv"), "w") as output:
+        stream = output.add_stream("libx264", rate=25, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = 64, 48, "yuv420p", Fraction(1, 1000)
+        for index, image in enumerate(pictures(5)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = 40 * index, Fraction(1, 1000)
+            for packet in stream.encode(frame):
+                output.mux(packet)
+        for packet in stream.encode(None):
+            packet.duration = 3000 if packet.pts == 160 else 40
+            output.mux(packet)
+    assert open_source(tmp_path / "screen.mkv").info.fps and len(list(VideoFile(tmp_path / "screen.mkv").frames())) == 5
 
 
 def test_size_changes(tmp_path: Path) -> None:
@@ -174,6 +215,42 @@ def test_kinds_of_image(tmp_path: Path) -> None:
     images = [f.image for f in open_source(folder).frames()]
     assert (images[0] == 128).all() and (images[1] == 7).all() and np.array_equal(images[2], QUARTERS)
     assert close(images[3], QUARTERS)
+
+
+def test_strange_names_and_tags(tmp_path: Path) -> None:
+    """A digit that is no number in a name; an EXIF orientation that is bytes, or a number without meaning."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name, kind, orientation in (("1²2.jpg", 7, 6), ("1²10.jpg", 3, 9), ("1²3.jpg", 3, 1)):  # kind 7 is bytes, 3 a number
+        exif = b"Exif\0\0" + struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x0112, kind, 2 if kind == 7 else 1, orientation, 0, 0)
+        Image.fromarray(QUARTERS).save(folder / name, exif=exif, quality=95)
+    source = open_source(folder)
+    assert [image.name for image in source.images] == ["1²2.jpg", "1²3.jpg", "1²10.jpg"]
+    assert (source.info.width, source.info.height) == (64, 48) and all(close(f.image, QUARTERS) for f in source.frames())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation(tmp_path: Path, orientation: int) -> None:
+    """As Pillow turns them; a damaged tag beside the orientation (a resolution that is text) does not matter."""
+    plain, damaged = tmp_path / "plain.png", tmp_path / "damaged.png"
+    for path, tags in ((plain, 1), (damaged, 2)):
+        entries = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0) + struct.pack("<HHI4s", 0x011A, 2, 4, b"abc")
+        exif = struct.pack("<2sHIH", b"II", 42, 8, tags) + entries[: 12 * tags] + bytes(4)
+        Image.fromarray(QUARTERS).save(path, exif=exif)
+    with Image.open(plain) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(read_image(plain), expected) and np.array_equal(read_image(damaged), expected)
+    assert image_size(damaged) == expected.shape[1::-1]
+
+
+def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    folder = save_images(tmp_path / "private", pictures(1))
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(VideoError, match=r"private cannot be read \(Permission denied\)"):
+        open_source(folder)
 
 
 def test_bad_folders(tmp_path: Path) -> None:

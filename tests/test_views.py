@@ -193,6 +193,15 @@ def test_shot_timeline_marks_cuts_and_repeats():
     assert [a.get_title() for a in fig.axes[:2]] == ["frame 0", "frame 3"] and len(images_of(fig)) == 2
 
 
+def test_names_with_dollar_signs_are_no_formulas(tmp_path):
+    clip = SimpleNamespace(name="a $b^^$ c", frames=np.zeros((3, 16, 16, 3), np.uint8), cuts=(), duplicates=())
+    name = "a $b^^$ c"
+    strip = views.frame_strip({name: grey(0.2, 0.4), "d": grey(0.2, 0.4)}, titles=[name, "e"])
+    for fig in (views.shot_timeline(clip), strip):
+        assert views.save(fig, tmp_path / "a $b^^$ c.png").stat().st_size and fig._repr_png_()
+    assert name in views.shot_timeline(clip).subfigs[1].axes[0].get_title(loc="left")
+
+
 def test_shot_timeline_of_differences_alone_and_errors():
     fig = views.shot_timeline([1.0, 5.0, 2.0], cuts=[2])
     assert len(fig.axes) == 1 and len(fig.axes[0].lines) == 2
@@ -379,6 +388,11 @@ def test_loss_curves_train_and_validation(tmp_path):
     assert l1.lines[0].get_xdata().tolist() == list(range(0, 100, 2))  # empty rows are left out
     group = views.loss_curves(train, [["loss", "l1"]], log=True).axes
     assert len(group) == 1 and group[0].get_yscale() == "log"
+    for top in (1.5, 3e3):  # within a decade the minor ticks have the labels, else the major ones
+        fig = views.loss_curves(pd.DataFrame({"step": [1, 2], "loss": [1.0, top]}), ["loss"], log=True)
+        views.save(fig, tmp_path / "log.png")
+        labels = [tick.get_text() for which in ("major", "minor") for tick in fig.axes[0].yaxis.get_ticklabels(which=which)]
+        assert any(labels) and not any("$" in label for label in labels)
     assert [text.get_text() for text in group[0].get_legend().get_texts()] == ["loss", "l1"]
 
 

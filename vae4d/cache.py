@@ -9,6 +9,7 @@ squashed) and resized with an antialiased bicubic filter. Seconds count from the
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -44,7 +45,8 @@ def prepare(
     """Decode a video or a folder of frames into the cache under `root`, or open what is there already.
 
     Memory is constant, whatever the length. An interrupted call (even a killed one) is continued by the next one
-    and ends in the same bytes. A call that fails leaves no folder behind.
+    and ends in the same bytes. A call that fails leaves no folder behind; only where space is short from the start,
+    what an earlier call left is kept.
 
     Args:
         size: side of the square frames, a multiple of 16.
@@ -54,7 +56,7 @@ def prepare(
         digest: SHA-256 of the source, where it is known already.
 
     Raises:
-        ConfigError, VideoError, ClipError (another process is at it), StorageError (disk full).
+        ConfigError, VideoError, ClipError (another process is at it), StorageError (disk full, or `root` cannot be written).
     """
     if size < 16 or size % 16:
         raise ConfigError(f"size = {size} is not possible: give a multiple of 16, such as 128 or 256.")
@@ -67,36 +69,38 @@ def prepare(
     if (clip := _prepared(folder, manifest, source)) is not None:
         return clip
 
+    _check_space(folder, (info.frames or 0) * size * size * 3, source.path)
+    with _locked(folder):
+        if (clip := _prepared(folder, manifest, source)) is None:  # else another process has finished it meanwhile
+            if (folder / "manifest.json").exists():  # damaged; a new file, as truncating the old one would kill who has mapped it
+                (folder / "manifest.json").unlink()
+                (folder / "frames.npy").unlink(missing_ok=True)
+            try:
+                write_json(folder / "manifest.json", manifest | _make(source, folder, size, progress))
+            except Vae4dError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            except OSError as error:
+                if error.errno not in STORAGE_ERRNOS:
+                    raise
+                shutil.rmtree(folder, ignore_errors=True)
+                raise storage_error(folder / "frames.npy", error) from error
+        _pts_path(folder).unlink()
+    return clip or Clip.open(folder)
+
+
+def _make(source: VideoFile | FrameFolder, folder: Path, size: int, progress: Progress | None) -> dict[str, Any]:
+    """Write the frames; returns what the manifest says of them."""
+    info = source.info
     crop = crop_box(info)
-    needed = (info.frames or 0) * size * size * 3
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        present = sum(p.stat().st_size for p in folder.iterdir())
-        if (free := shutil.disk_usage(folder).free) < needed - present:
-            need = f"{source.path} needs {needed / 1e6:.0f} MB under {root}, {free / 1e6:.0f} MB are free"
-            raise StorageError(f"{need}: free some space or choose a smaller size.")
-        with _locked(folder):
-            count = _decode(source, folder, crop, size, progress)
-            ticks = np.fromfile(_pts_path(folder), dtype="<i8")
-            fps, variable = constant_rate(ticks, info)
-            times = {"times": [float((int(t) - int(ticks[0])) * info.time_base) for t in ticks]} if variable else {}
-            cuts, duplicates = find_shots(_chunks(folder / "frames.npy", count, size))
-            manifest |= {"width": info.width, "height": info.height, "rotation": info.rotation, "codec": info.codec}
-            manifest |= {"pixel_aspect": str(info.pixel_aspect), "crop": list(crop), "size": size, "frames": count}
-            manifest |= {"fps": str(fps), "variable_rate": variable, "cuts": cuts, "duplicates": duplicates, **times}
-            write_json(folder / "manifest.json", manifest)
-            _pts_path(folder).unlink()
-    except _BusyError as error:
-        raise ClipError(f"{folder} is being written by another process: wait until it has finished.") from error
-    except Vae4dError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    except OSError as error:
-        if error.errno not in STORAGE_ERRNOS:
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
-        raise storage_error(folder / "frames.npy", error) from error
-    return Clip.open(folder)
+    count = _decode(source, folder, crop, size, progress)
+    ticks = np.fromfile(_pts_path(folder), dtype="<i8")
+    fps, variable = constant_rate(ticks, info)
+    times = {"times": [float((int(t) - int(ticks[0])) * info.time_base) for t in ticks]} if variable else {}
+    cuts, duplicates = find_shots(_chunks(folder / "frames.npy", count, size))
+    manifest = {"width": info.width, "height": info.height, "rotation": info.rotation, "codec": info.codec}
+    manifest |= {"pixel_aspect": str(info.pixel_aspect), "crop": list(crop), "size": size, "frames": count}
+    return manifest | {"fps": str(fps), "variable_rate": variable, "cuts": cuts, "duplicates": duplicates, **times}
 
 
 def crop_box(info: VideoInfo) -> tuple[int, int, int, int]:
@@ -116,15 +120,18 @@ def square(image: np.ndarray, crop: tuple[int, int, int, int], size: int) -> np.
 
 
 def constant_rate(ticks: np.ndarray, info: VideoInfo) -> tuple[Fraction, bool]:
-    """(rate, False) when every time stamp lies on a constant rate up to rounding to ticks, else (mean rate, True)."""
+    """(rate, False) when every time stamp lies on a constant rate up to rounding to ticks, else (mean rate, True).
+
+    Where a tick is as long as a frame, a quarter of a frame is the limit: a dropped frame is no rounding.
+    """
     if len(ticks) < 2:
         return info.fps, False
     mean = (len(ticks) - 1) / (int(ticks[-1] - ticks[0]) * info.time_base)
     ntsc = Fraction(round(mean * Fraction(1001, 1000)) * 1000, 1001)
     for rate in (info.fps, Fraction(round(mean)), ntsc, mean.limit_denominator(1001)):
         if rate > 0:
-            ideal = np.arange(len(ticks)) * float(1 / (rate * info.time_base))
-            if np.abs(ticks - ticks[0] - ideal).max() <= 1 + 1e-6 * len(ticks):
+            frame = float(1 / (rate * info.time_base))  # in ticks
+            if np.abs(ticks - ticks[0] - np.arange(len(ticks)) * frame).max() <= min(1, frame / 4) + 1e-6 * len(ticks):
                 return rate, False
     return mean.limit_denominator(100_000), True
 
@@ -140,7 +147,6 @@ def _prepared(folder: Path, manifest: dict[str, Any], source: VideoFile | FrameF
         if old["sha256"] != manifest["sha256"]:
             raise ClipError(f"{folder} belongs to another video.")
     except ClipError:
-        shutil.rmtree(folder, ignore_errors=True)
         return None
     fps = {"fps": str(source.fps)} if isinstance(source, FrameFolder) else {}
     if old != (new := {**old, **manifest, **fps}):
@@ -151,6 +157,7 @@ def _prepared(folder: Path, manifest: dict[str, Any], source: VideoFile | FrameF
 def _decode(source: VideoFile | FrameFolder, folder: Path, crop: tuple[int, int, int, int], size: int, progress: Progress | None) -> int:
     """Append the frames that are missing; returns the number of frames."""
     frame_bytes = size * size * 3
+    (folder / "frames.npy").touch()
     with (folder / "frames.npy").open("r+b") as pixels, _pts_path(folder).open("r+b") as stamps:
         header = _write_header(pixels, 0, size)
         kept = min((pixels.seek(0, 2) - header) // frame_bytes, stamps.seek(0, 2) // 8)
@@ -214,24 +221,34 @@ def _pts_path(folder: Path) -> Path:
     return folder / f"unfinished-{FORMAT}.pts"  # int64 time stamps of the frames written so far
 
 
-class _BusyError(Exception):
-    pass
+def _check_space(folder: Path, needed: int, source: Path) -> None:
+    pixels = folder / "frames.npy"
+    present = pixels.stat().st_size if pixels.exists() else 0
+    free = shutil.disk_usage(next(parent for parent in pixels.absolute().parents if parent.exists())).free
+    if free < needed - present:
+        need = f"{source} needs {needed / 1e6:.0f} MB under {folder.parent}, {free / 1e6:.0f} MB are free"
+        raise StorageError(f"{need}: free some space or choose a smaller size.")
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the system frees the lock of a process that was killed."""
-    _pts_path(folder).touch()
-    (folder / "frames.npy").touch()
-    with _pts_path(folder).open("rb") as stream:
+    """Make the folder and hold it: one process at a time; the system frees the lock of a process that was killed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = _pts_path(folder).open("ab")
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    with stream:
         try:
             import fcntl
 
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(stream.fileno()), _pts_path(folder).stat()):
+                raise BlockingIOError  # who held it before has removed it, and the next one holds a new file
         except ImportError:  # Windows
             pass
-        except BlockingIOError as error:
-            raise _BusyError from error
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise ClipError(f"{folder} is being written by another process: wait until it has finished.") from error
         yield
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator, NullFormatter
 
 from .errors import ConfigError, MissingInputError
 from .figures import LINES, MARKERS, PALETTE, WIDTH, as_array, pick, picture, view
@@ -85,6 +85,9 @@ def loss_curves(
                 label = " ".join([*(labels[i : i + 1] if labels else []), *([name] if len(group) > 1 else [])])
                 draw_losses(ax, table, x, name, style, label, smoothing)
         ax.set(title=", ".join(group), xlabel=x, yscale="log" if log else "linear")
+        if log:
+            ax.yaxis.set_major_formatter(LogFormatter())  # the default ones write mathtext, which the style turns off
+            ax.yaxis.set_minor_formatter(LogFormatter())
         ax.grid(alpha=0.3)
         if any(text for text in ax.get_legend_handles_labels()[1]):
             ax.legend(frameon=False)

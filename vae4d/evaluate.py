@@ -91,11 +91,12 @@ def score(
     Args:
         limit: pairs a clip, spread evenly; None takes all.
     Raises:
-        ClipError: no clip has a pair at this gap.
+        ClipError: no clip has a frame to score at this gap.
     """
-    rows = []
+    rows, pairs = [], 0
     for clip in clips:
         starts = gaps(clip, gap, limit)
+        pairs += len(starts)
         progress(f"scoring {clip.name}: {len(starts)} pairs at gap {gap}, {len(methods)} methods")
         last: tuple[int, Tensor] | None = None
         for start in starts:
@@ -110,8 +111,15 @@ def score(
                 prediction = method(first, second, [t for _, t in between])
                 rows += score_pair(prediction, truth, lpips, {"clip": clip.name, "gap": gap, "method": name}, between)
     if not rows:
-        raise ClipError(f"No clip has two frames {gap} apart within one shot: choose a longer clip or a smaller gap.")
+        raise ClipError(f"Nothing can be scored: {nothing_scored(gap, pairs)}.")
     return pd.DataFrame(rows)
+
+
+def nothing_scored(gap: int, pairs: int) -> str:
+    """Why no frame can be scored at a gap at which there are `pairs` pairs, and the remedy."""
+    if pairs:
+        return f"at gap {gap} every frame between the given ones repeats the one before it, choose a larger gap"
+    return f"no clip has two frames {gap} apart within one shot, choose a smaller gap or a longer clip"
 
 
 def score_pair(prediction: Tensor, truth: Tensor, lpips: nn.Module | None, labels: dict, between: list[tuple[int, float]]) -> list[dict]:

@@ -48,6 +48,8 @@ STYLE = {
     "axes.spines.right": False,
     "axes.formatter.useoffset": False,
     "lines.linewidth": 2.0,
+    "text.parse_math": False,  # names of files stand in titles, and may hold dollar signs
+    "text.usetex": False,
 }
 
 
@@ -57,6 +59,10 @@ class Picture(Figure):
     def draw(self, renderer) -> None:
         with matplotlib.rc_context(STYLE):  # ticks are made while drawing and take their size from here
             super().draw(renderer)
+
+    def savefig(self, *args, **kwargs) -> None:
+        with matplotlib.rc_context(STYLE):  # the layout may make ticks before anything is drawn
+            super().savefig(*args, **kwargs)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -40,22 +41,27 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         os.replace(partial, path)
-    except OSError as error:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
-        if error.errno in STORAGE_ERRNOS:
-            raise storage_error(path, error) from error
-        raise
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        if (number := os_error_number(error)) in STORAGE_ERRNOS:
+            raise storage_error(path, OSError(number, os.strerror(number))) from error
         raise
 
 
 STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
+def os_error_number(error: BaseException) -> int | None:
+    """The errno of an OSError, or of one that a Rust library (safetensors) passes on as text: "... (os error 28)"."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
+
+
 def storage_error(path: Path, error: OSError) -> StorageError:
     """The sentence for an operating-system error met while writing `path`."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(folder).free / 1e6
         return StorageError(f"No space left while writing {path} ({free:.0f} MB free): free some or choose another folder, then run again.")

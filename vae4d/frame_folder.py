@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .errors import VideoError
 from .files import sha256
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 FOLDER_FPS = Fraction(25)
+ORIENTATION = 0x0112  # the EXIF tag, and what brings a picture upright for each of its values
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Frame(NamedTuple):
@@ -106,14 +116,14 @@ def image_files(folder: Path) -> list[Path]:
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:
     """Sorting key by name, in which frame_10 comes after frame_9."""
-    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", path.name)]
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", path.name)]
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) upright, from the header alone."""
     try:
         with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
+            turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)  # these swap the sides; a damaged tag is no number
             return image.size[::-1] if turned else image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path) from error
@@ -123,7 +133,8 @@ def read_image(path: Path) -> np.ndarray:
     """uint8 (H, W, 3); 16-bit images are scaled, transparency is dropped."""
     try:
         with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
+            if (turn := TURNS.get(image.getexif().get(ORIENTATION))) is not None:  # exif_transpose fails on damage in any other tag
+                image = image.transpose(turn)
             if image.mode.startswith("I"):
                 return np.repeat((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
             return np.array(image.convert("RGB"))

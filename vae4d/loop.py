@@ -36,7 +36,10 @@ class TrainResult:
 
 
 class StopRequest:
-    """Turns the first interrupt (Ctrl-C, SIGTERM, the notebook's stop button) into a stop between two steps; a second one acts at once."""
+    """Turns an interrupt (Ctrl-C, SIGTERM, the notebook's stop button) into a stop between two steps; a second Ctrl-C acts at once.
+
+    SIGTERM never acts at once: a notebook that is interrupted gets it seconds after the interrupt, in the middle of saving.
+    """
 
     def __enter__(self) -> StopRequest:
         self.received: int | None = None
@@ -47,7 +50,8 @@ class StopRequest:
 
     def _handle(self, number: int, frame) -> None:
         self.received = number
-        self.__exit__()
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[number])
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -99,6 +103,9 @@ class Loop:
         if stop.received is not None and step < self.total:
             self.progress(f"Interrupted: {step} steps are saved in {config.savepath}; the same call goes on from there.")
             raise KeyboardInterrupt
+        if step >= self.total and not self.log.best.is_file():  # deleted since
+            self.best = None
+            self.validate(step, held_out)
         return self.result(step)
 
     def one_step(self, step: int, batch: dict) -> dict[str, float]:

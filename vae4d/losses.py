@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .geometry import full_precision
 from .model import VideoAutoencoder4D
 from .perceptual import PerceptualLoss
 
@@ -38,10 +39,11 @@ def importance_mask(model: VideoAutoencoder4D, code: Tensor) -> Tensor:
     """How much the picture depends on each voxel channel: |d mean(clamped image) / d code| over the batch's maximum.
 
     Returns:
-        as `code`, in [0, 1], without gradient.
+        shaped as `code`, in [0, 1], at least float32, without gradient.
     """
-    with torch.enable_grad():
-        leaf = code.detach().requires_grad_()
+    # In float32: the gradient of a mean over all pixels is too small for float16, most of the mask would be zero.
+    with torch.enable_grad(), full_precision(code):
+        leaf = code.detach().to(torch.promote_types(code.dtype, torch.float32)).requires_grad_()
         (gradient,) = torch.autograd.grad(model.decode(leaf).clamp(0, 1).mean(), leaf)
     gradient = gradient.abs()
     return gradient / gradient.max().clamp_min(torch.finfo(gradient.dtype).tiny)
@@ -86,7 +88,7 @@ def code_loss(
         features: `perceptual.features` of the true frame.
         mask: shared by both codes; None stands for all ones.
     """
-    a, b = clip_voxels(prediction), clip_voxels(target)
+    a, b = clip_voxels(prediction).float(), clip_voxels(target).float()
     if mask is not None:
         a, b = a * mask, b * mask
     return CodeLoss(l1(a, b), channel_cosine(a, b), perceptual(model.decode(a), features))

@@ -82,8 +82,10 @@ class VideoAutoencoder4D(nn.Module):
         """Frames (B, 3, H, W) in [0, 1] with their codes.
 
         Raises:
-            ConfigError: not (B, 3, H, W), or H or W is not a multiple of 16.
+            ConfigError: not floats (B, 3, H, W), or H or W is not a multiple of 16.
         """
+        if not frame.is_floating_point():
+            raise ConfigError(f"Frames are floats in [0, 1], got {frame.dtype}: divide bytes by 255.")
         if frame.ndim != 4 or frame.shape[1] != 3 or frame.shape[2] % 16 or frame.shape[3] % 16 or 0 in frame.shape:
             raise ConfigError(f"Frames are (B, 3, H, W) with H and W multiples of 16, got {tuple(frame.shape)}: crop or resize them.")
         return Encoded(frame, self.encoder_3d(frame))
@@ -133,7 +135,7 @@ class VideoAutoencoder4D(nn.Module):
             use_flow: None takes flow where the flow stage has been trained.
             use_correction: None takes what the semantics say: on when repaired, off when published.
         Raises:
-            ConfigError: t outside [0, 1], unknown semantics, frames of different shape.
+            ConfigError: t outside [0, 1], unknown semantics, frames, t or offset of a wrong shape.
         """
         choice("semantics", semantics, SEMANTICS)
         first, second = (x if isinstance(x, Encoded) else self.encode(x) for x in (first, second))
@@ -158,6 +160,8 @@ class VideoAutoencoder4D(nn.Module):
         t = torch.as_tensor(t, dtype=torch.float32, device=code.device).reshape(-1, 1)
         if not bool(((t >= 0) & (t <= 1)).all()):
             raise ConfigError(f"t is {t.flatten().tolist()}: a moment between the two frames lies in [0, 1].")
+        if len(t) not in (1, len(code)):
+            raise ConfigError(f"t holds {len(t)} moments for {len(code)} pairs of frames: give one, or one for each pair.")
         return t.expand(code.shape[0], 1)
 
     def view(self, pose: Tensor, offset: Tensor | None) -> Tensor:
@@ -165,7 +169,10 @@ class VideoAutoencoder4D(nn.Module):
         theta = euler_to_theta(pose)
         if offset is None:
             return theta
-        offset = torch.as_tensor(offset, dtype=theta.dtype, device=theta.device).reshape(-1, 6).expand(theta.shape[0], 6)
+        offset = torch.as_tensor(offset, dtype=theta.dtype, device=theta.device)
+        if offset.shape not in ((6,), (1, 6), (theta.shape[0], 6)):
+            raise ConfigError(f"offset has shape {tuple(offset.shape)}: give six numbers, or six for each pair of frames.")
+        offset = offset.expand(theta.shape[0], 6)
         return compose(theta, euler_to_theta(offset))
 
     def between_repaired(self, first: Encoded, second: Encoded, t: Tensor, offset: Tensor | None, use_flow: bool):

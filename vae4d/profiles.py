@@ -19,6 +19,7 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import os
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -125,13 +126,15 @@ def plan(profile: Profile, folder: Path, run_dir: str, settings: Iterable[str] =
             raise ConfigError(f"{notebook or 'No notebook'} has {'no' if notebook else 'a'} parameter {name!r}{alternatives(name, known)}")
         for stem in targets:
             default = defaults[stem][name]
+            if name == "dataset" and isinstance(value, str):
+                value = os.path.expanduser(value)  # a quoted ~ reaches us as it is
             chosen[stem][name] = fitting(interpret(value, default) if is_text else value, default, f"{stem}.{name}")
 
     for table, values in profile.values.items():
         for name, value in values.items():
             assign(None if table == "all" else table, name, value)
     if video is not None:
-        if not Path(video).exists():
+        if not Path(os.path.expanduser(video)).exists():
             raise MissingInputError(f"There is no video {video}: check the path.")
         assign(None, "dataset", str(video))
     for setting in map(Setting.parse, settings):

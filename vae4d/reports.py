@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .clip import Clip
 from .datasets import Dataset
-from .errors import ConfigError
-from .evaluate import Method, gaps, moments, summary
+from .errors import ClipError, ConfigError
+from .evaluate import Method, gaps, moments, nothing_scored, summary
 from .metric_views import METRICS
 from .metrics import mse, psnr_of_mse
 from .windows import ClipWindows
@@ -79,6 +79,28 @@ def pair_table(clips: Iterable[Clip], distances: Iterable[int], limit: int | Non
                 }
             )
     return pd.DataFrame(rows).set_index(["clip", "gap"])
+
+
+def scored_gaps(pairs: pd.DataFrame) -> list[int]:
+    """The gaps of a `pair_table` at which there is a frame to score; the others are printed with the reason.
+
+    Raises:
+        ClipError: there is none.
+    """
+    sums = pairs.groupby("gap", sort=False)[["pairs used", "frames scored"]].sum()
+    reasons = {gap: nothing_scored(gap, used) for gap, used, frames in sums.itertuples() if not frames}
+    if len(reasons) == len(sums):
+        raise ClipError(f"Nothing can be scored: {'; '.join(reasons.values())}.")
+    for gap, reason in reasons.items():
+        print(f"gap {gap} is left out: {reason}")
+    return [gap for gap in sums.index if gap not in reasons]
+
+
+def caption(pairs: pd.DataFrame, gap: int) -> str:
+    """How many clips and frames are scored at a gap of a `pair_table`."""
+    frames = pairs.xs(gap, level="gap")["frames scored"]
+    clips = (frames > 0).sum()
+    return f"gap {gap}: {clips} clip{'s' if clips > 1 else ''}, {frames.sum()} frames a method"
 
 
 def method_table(scores: pd.DataFrame, gap: int) -> pd.DataFrame:

@@ -53,6 +53,8 @@ class RunLog:
                 number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.old-{n}").exists())
                 shutil.move(folder, folder.with_name(f"{folder.name}.old-{number}"))
         write_json(options, identity)
+        for torn in folder.glob(".*.safetensors"):  # a checkpoint that a killed process was writing
+            torn.unlink()
         self.newest, self.best = folder / NEWEST, folder / BEST
         self.state: dict = {}  # metadata of the newest checkpoint
         self.tensors: dict[str, Tensor] = {}

@@ -28,6 +28,7 @@ from .files import STORAGE_ERRNOS, sha256, storage_error, write_json
 from .profiles import Step, alternatives, find_notebooks, load_profile, plan
 
 Log = Callable[[str], None]
+NEVER_ANSWERED = ("Kernel died", "Kernel didn't respond")  # jupyter_client raises plain RuntimeErrors when a kernel does not start
 
 
 def run(profile: str = "quick", *, root: str | Path = ".", video: str | Path | None = None, settings: Iterable[str] = (),
@@ -85,14 +86,18 @@ def execute(step: Step, root: Path, folder: Path, cell_timeout: float, log: Log)
 
     Raises:
         NotebookError: see `run`.
-        StorageError: the disk is full.
+        StorageError: the disk is full, or the folder cannot be written.
     """
     import papermill
-    from nbclient.exceptions import CellTimeoutError
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{step.name}.partial.ipynb"
+    partial, final = folder / f"{step.name}.partial.ipynb", folder / f"{step.name}.ipynb"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        final.unlink(missing_ok=True)  # should this run fail, no older result looks like its own
+    except OSError as error:
+        raise storage_error(partial, error) from error
     source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (step.notebook, partial))  # papermill formats paths
     try:
         with own_kernel():
@@ -103,7 +108,9 @@ def execute(step: Step, root: Path, folder: Path, cell_timeout: float, log: Log)
     except CellTimeoutError as error:
         reason = f"The cell took longer than {duration(cell_timeout)}: give it less to do, or raise cell_timeout in the profile."
         raise NotebookError(failure(step, partial, last_started(partial), "Time-out", reason)) from error
-    except RuntimeError as error:  # nbclient's DeadKernelError, or jupyter_client's when the kernel never answered
+    except RuntimeError as error:
+        if not isinstance(error, DeadKernelError) and not str(error).startswith(NEVER_ANSWERED):
+            raise  # such as that of a running event loop, when called inside Jupyter
         reason = f"The notebook's process died ({error}), most often for want of memory: close other programs or choose smaller settings."
         raise NotebookError(failure(step, partial, last_started(partial), "Dead kernel", reason)) from error
     except OSError as error:
@@ -118,7 +125,7 @@ def execute(step: Step, root: Path, folder: Path, cell_timeout: float, log: Log)
         if output.get("output_type") == "error":
             where = "(an output or a widget's callback)"
             raise NotebookError(failure(step, partial, where, output["ename"], output["evalue"], output.get("traceback", ())))
-    os.replace(partial, folder / f"{step.name}.ipynb")
+    os.replace(partial, final)
 
 
 def failure(step: Step, partial: Path, source: str, name: str, reason: str, traceback: Iterable[str] = ()) -> str:

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .clip import Clip
-from .errors import ClipError, VideoError
+from .checkpoint import load_model
+from .clip import SPLITS, Clip
+from .datasets import SAMPLES, Dataset
+from .errors import CheckpointError, ClipError, VideoError
 from .figures import pick
 from .model import VideoAutoencoder4D
 from .synthesis import interpolate, on_device, reconstruct
@@ -31,6 +33,70 @@ def distinct(clips: Sequence[Clip]) -> list[Clip]:
     """The clips, those that share a name told apart by the first digits of their hashes: names become file names and rows."""
     shared = Counter(clip.name for clip in clips)
     return [dataclasses.replace(clip, name=f"{clip.name}-{clip.sha256[:6]}") if shared[clip.name] > 1 else clip for clip in clips]
+
+
+def own_first(clips: Iterable[Clip]) -> list[Clip]:
+    """The clips in order, but the sample clips last: what is cut off is not the user's own."""
+    return sorted(clips, key=lambda clip: clip.path.parent.name == "samples" and clip.path.name in SAMPLES.values())
+
+
+def named(clips: Sequence[Clip], count: int = 8) -> str:
+    """Names of at most `count` clips, and how many there are more."""
+    more = f" and {len(clips) - count} more" if len(clips) > count else ""
+    return ", ".join(clip.name for clip in clips[:count]) + more
+
+
+def some_of_each(data: Dataset, count: int = 8) -> list[Clip]:
+    """At most `count` clips of every split, their names told apart; what is left out is printed."""
+    clips, shown = own_first(distinct(data.clips)), []
+    for split in SPLITS:
+        part = [clip for clip in clips if clip.split == split]
+        shown += part[:count]
+        if len(part) > count:
+            print(f"{split}: {count} clips are shown, {len(part) - count} more are not")
+    return shown
+
+
+def usable(clips: Sequence[Clip], limit: int = 0, least: int = 3) -> list[Clip]:
+    """The clips that have a shot of `least` frames within their first `limit` frames (0 for all); the others are printed.
+
+    Raises:
+        ClipError: none has.
+    """
+    longest = {clip: max(map(len, shots(clip, limit))) for clip in clips}
+    kept = [clip for clip, length in longest.items() if length >= least]
+    if dropped := [clip for clip, length in longest.items() if length < least]:
+        what = f"a shot of {least} frames{f' within the first {limit}' if limit else ''}"
+        if not kept:
+            remedy = "raise frame_limit or give a longer clip" if limit else "give a longer clip"
+            raise ClipError(f"No clip has {what} ({named(dropped)}): {remedy}.")
+        print(f"left out, without {what}: {named(dropped)}")
+    return kept
+
+
+def chosen(data: Dataset, video_limit: int = 0, frame_limit: int = 0) -> list[Clip]:
+    """The test clips to work on: usable ones, names told apart, one's own first, at most `video_limit` (0 for all).
+
+    What is left out is printed. Raises:
+        ClipError: see `usable`.
+    """
+    clips = usable(own_first(distinct(data.split("test"))), frame_limit)
+    kept = clips[: video_limit or None]
+    if rest := clips[len(kept) :]:
+        print(f"left out, as video_limit is {video_limit}: {named(rest)}")
+    return kept
+
+
+def flow_model(checkpoint: str | Path, device: torch.device | str = "cpu") -> VideoAutoencoder4D:
+    """The model of a checkpoint whose flow is trained.
+
+    Raises:
+        CheckpointError: it is not, or the checkpoint cannot be read.
+    """
+    model = load_model(checkpoint)
+    if not model.flow_trained:
+        raise CheckpointError(f"{checkpoint} is of the base stage, its flow is not trained: run 03_train_flow, or correct resume.")
+    return model.to(device)
 
 
 def shots(clip: Clip, limit: int = 0) -> list[range]:

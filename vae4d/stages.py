@@ -136,7 +136,7 @@ class FlowStage(nn.Module):
         build = self.reconstruct if kind == "reconstruction" else self.interpolate
         partial, offset, target, features = build(context, reverse=kind == "reversed")
         full = self.model.flow_correction(partial, offset)
-        losses: dict[str, Tensor] = {}
+        losses = {"flow": offset.abs().flatten(1).mean(1)}  # not part of the loss; a flow that dies shows here
         total: Tensor | float = 0.0
         target_mask = importance_mask(self.model, target) if index == "1" else None  # later substeps: all ones
         for name, code in (("partial", partial), ("full", full)):

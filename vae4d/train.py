@@ -69,7 +69,7 @@ class TrainConfig:
     restart: bool = False  # put a run with other options aside and start anew, instead of refusing
 
     # These change how long a run goes on or where it runs, not what it computes.
-    free = ("savepath", "dataset", "data_root", "epochs", "max_steps", "max_minutes", "valid_freq", "valid_clips", "save_freq")
+    free = ("savepath", "dataset", "data_root", "epochs", "max_steps", "max_minutes", "valid_freq", "save_freq")
     free += ("device", "workers", "restart")
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ class VideoFile:
 
     Raises:
         VideoError: on the first use of `info` or `frames`, when the file is missing, empty, not a video, without
-            video frames, or shorter than its own header says.
+            video frames, of an unknown codec, or shorter than its own header says.
     """
 
     def __init__(self, path: str | Path):
@@ -92,7 +92,7 @@ class VideoFile:
         from av.video.reformatter import VideoReformatter
 
         info, converter = self.info, VideoReformatter()
-        step, previous = 1 / (info.fps * info.time_base), None
+        step, previous, end = 1 / (info.fps * info.time_base), None, info.start
         with self._open() as (container, stream):
             seek = after_pts is not None and info.seekable
             if seek:
@@ -113,8 +113,9 @@ class VideoFile:
                         f"{image.shape[1]}x{image.shape[0]}): cut it there, or encode it again at one size."
                     )
                 yield Frame(image, pts, seconds)
-                previous = pts
-            self._check_duration(container, stream, previous, info)
+                previous, end = pts, pts + (decoded.duration or step)  # the last frame may be shown for long
+            if previous is not None:
+                self._check_duration(container, stream, float(end * info.time_base), info)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[Any, Any]]:
@@ -135,7 +136,10 @@ class VideoFile:
             streams = [s for s in container.streams.video if not s.disposition & cover]  # a song's cover is no video
             if not streams:
                 raise VideoError(f"{self.path} has no video stream (sound only, or zero frames): give a file with pictures.")
-            yield container, max(streams, key=lambda s: ((s.width or 0) * (s.height or 0), -s.index))
+            known = [s for s in streams if s.codec_context is not None]
+            if not known:
+                raise VideoError(f"{self.path} uses a codec that this FFmpeg does not know, or is damaged: convert it to H.264.")
+            yield container, max(known, key=lambda s: ((s.width or 0) * (s.height or 0), -s.index))
 
     def _decode(self, container: Any, stream: Any, complete: bool = False) -> Iterator[Any]:
         """PyAV frames of one stream; `complete` compares the number of packets with the header's claim."""
@@ -175,15 +179,14 @@ class VideoFile:
         if inside < len(entries):
             raise self._truncated(inside, stream.frames or f"at least {len(entries)}")  # fragments count as they come
 
-    def _check_duration(self, container: Any, stream: Any, last: int | None, info: VideoInfo) -> None:
-        """Matroska and WebM count no frames, but state how long the stream is."""
+    def _check_duration(self, container: Any, stream: Any, end: float, info: VideoInfo) -> None:
+        """Matroska and WebM count no frames, but state how long the stream is; a few frames less may be rounding."""
         tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
-        if not container.format.name.startswith("matroska") or not tag or last is None:
+        if not container.format.name.startswith("matroska") or not tag:
             return
         claimed = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-        end = float(last * info.time_base + 1 / info.fps)
-        if end < claimed - 1:
-            raise VideoError(f"{self.path} is truncated: it ends at {end:.1f} s of {claimed:.1f} s; {_COPY_AGAIN}")
+        if end < claimed - max(0.2, 3 / info.fps):
+            raise VideoError(f"{self.path} is truncated: it ends at {end:.2f} s of {claimed:.2f} s; {_COPY_AGAIN}")
 
     def _truncated(self, found: int, claimed: int | str) -> VideoError:
         return VideoError(f"{self.path} is truncated: it holds {found} of {claimed} frames; {_COPY_AGAIN}")
@@ -204,10 +207,14 @@ def open_source(path: str | Path, fps: Fraction | int | None = None) -> VideoFil
     `fps` is the rate of a folder of frames (25 when not given); a video file knows its own.
 
     Raises:
-        VideoError: missing, empty, sound only, no frame, truncated, no image in the folder, unreadable image, mixed sizes.
+        VideoError: missing, empty, sound only, no frame, truncated, unknown codec, no image in the folder, unreadable
+            image, mixed sizes, no permission to read.
     """
-    source = FrameFolder(path, fps or FOLDER_FPS) if Path(path).is_dir() else VideoFile(path)
-    _ = source.info
+    try:
+        source = FrameFolder(path, fps or FOLDER_FPS) if Path(path).is_dir() else VideoFile(path)
+        _ = source.info
+    except PermissionError as error:
+        raise VideoError(f"{path} cannot be read ({error.strerror}): allow yourself to read it.") from error
     return source
 
 

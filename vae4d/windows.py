@@ -33,16 +33,18 @@ class ClipWindows(torch.utils.data.Dataset):
                 raise ConfigError(f"{name} = {value} is out of range: give {least} or more.")
         self.clips, self.clip_length, self.interval = list(clips), clip_length, interval
         self.skipped: list[tuple[str, str]] = []
-        windows = [np.empty((0, 2), np.int64)]
+        windows, remedies = [np.empty((0, 2), np.int64)], set()
         for number, clip in enumerate(self.clips):
-            starts, reason = self._starts(clip, across_cuts)
+            starts, reason, remedy = self._starts(clip, across_cuts)
             if reason:
                 self.skipped.append((clip.name, reason))
+                remedies.add(remedy)
             windows.append(np.stack([np.full(len(starts), number), starts], axis=1))
         self.windows = np.concatenate(windows)  # (n, 2): clip, start
         if not len(self.windows):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.skipped) or "there is no clip"
-            raise ClipError(f"No window of {clip_length} frames at interval {interval} can be cut ({reasons}): {_REMEDY}.")
+            remedy = "; or ".join(sorted(remedies)) or "give a video"
+            raise ClipError(f"No window of {clip_length} frames at interval {interval} can be cut ({reasons}): {remedy}.")
         if limit is not None and limit < len(self.windows):
             self.windows = self.windows[np.linspace(0, len(self.windows) - 1, limit).round().astype(int)]
 
@@ -61,23 +63,26 @@ class ClipWindows(torch.utils.data.Dataset):
         """Source frames from the first to the last frame of a window, both counted."""
         return (self.clip_length - 1) * self.interval + 1
 
-    def _starts(self, clip: Clip, across_cuts: bool) -> tuple[np.ndarray, str]:
-        """First frames of the clip's windows, and the reason where there is none."""
+    def _starts(self, clip: Clip, across_cuts: bool) -> tuple[np.ndarray, str, str]:
+        """First frames of the clip's windows; where there is none, the reason and the remedy."""
         shots = [range(len(clip))] if across_cuts else clip.shots()
         starts = np.array([s for shot in shots for s in range(shot.start, shot.stop - self._span + 1)], dtype=np.int64)
         if not len(starts):
             longest = max(len(shot) for shot in shots)
             where = "" if len(shots) == 1 else f" in its longest shot ({len(clip)} in all)"
-            return starts, f"it has {longest} frames{where}, {self._span} are needed"
+            return starts, f"it has {longest} frames{where}, {self._span} are needed", _TOO_SHORT
         repeated = np.zeros(len(clip), dtype=bool)
         repeated[list(clip.duplicates)] = True
         kept = starts
         for step in range(1, self.clip_length):  # not 0: the first frame may repeat one outside the window
             kept = kept[~repeated[kept + step * self.interval]]
-        return kept, "" if len(kept) else f"each of its {len(starts)} windows holds a repeated frame"
+        if len(kept):
+            return kept, "", ""
+        return kept, f"each of its {len(starts)} windows holds a repeated frame", _REPEATS
 
 
-_REMEDY = "lower clip_length or interval, or give a longer video"
+_TOO_SHORT = "lower clip_length or interval, or give a longer video"
+_REPEATS = "raise interval to step over the repeats (2 where every second frame is one), or give a video without them"
 
 
 def augment(frames: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

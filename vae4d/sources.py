@@ -1,0 +1,141 @@
+"""Which videos and folders of frames make up a data set, and the split of each."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .clip import SPLITS
+from .errors import ClipError, ConfigError, MissingInputError, VideoError
+from .frame_folder import FrameFolder, image_files
+from .video import VideoFile, open_source
+
+SAMPLES = {"train": "bigbuckbunny.mp4", "validate": "carphone_pristine.mp4", "test": "bikes.mp4"}
+VIDEO_SUFFIXES = frozenset(  # what counts as a video when a folder is searched; a path given by itself may end in anything
+    """.264 .265 .3g2 .3gp .asf .avi .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg
+    .mpg .mts .mxf .nut .ogg .ogv .qt .rm .ts .vob .webm .wmv .y4m""".split()  # noqa: SIM905
+)
+
+Digests = dict[str, list]  # absolute path of a video: [bytes, time of change in ns, SHA-256]
+
+
+@dataclass(frozen=True)
+class SourceEntry:
+    """A video file or folder of frames, and the split it belongs to."""
+
+    path: Path
+    split: str
+
+
+def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: Digests | None = None) -> list[SourceEntry]:
+    """The sources of a data set with their splits.
+
+    - "samples": the sample clips (one each to train, validate, test), and `data_root/videos`: what lies in its
+      folders train, validate and test goes there, what lies loose is test.
+    - a video, or a folder that holds images: this one is test, the samples' train and validate clips go with it.
+    - a folder with folders train, validate, test: these are the splits.
+    - any other folder: split by source in the order of their hashes, a tenth (at least one) each to test and
+      validate; with fewer than three sources all are test, and the samples' train and validate clips go with them.
+
+    Folders are searched at any depth; a folder that holds images, and no video at any depth, is one clip. `digests` is
+    what `content_digest` remembers.
+
+    Raises:
+        ConfigError: no such data set. MissingInputError: the sample clips were not fetched. ClipError: an empty folder.
+    """
+    root, path = Path(data_root), Path(dataset)
+    if str(dataset) == "samples":
+        videos = root / "videos"
+        loose = [SourceEntry(p, "test") for p in _search(videos, leave_out=SPLITS)] if os.path.isdir(videos) else []
+        return _samples(root, SPLITS) + _by_folder(videos) + loose
+    if any(os.path.isdir(path / split) for split in SPLITS):  # unlike Path.is_dir it says no where access is denied
+        return _by_folder(path)
+    if os.path.isfile(path) or (os.path.isdir(path) and _holds_frames(path)):
+        return [*_samples(root, SPLITS[:2]), SourceEntry(path, "test")]
+    if not os.path.isdir(path):
+        raise ConfigError(f"dataset = {str(dataset)!r} is neither 'samples' nor a video nor a folder that exists: check the spelling.")
+    sources = list(_search(path))
+    if not sources:
+        raise ClipError(f"The data set {path} holds no video and no folder of frames: put some there.")
+    if len(sources) < 3:
+        return _samples(root, SPLITS[:2]) + [SourceEntry(p, "test") for p in sources]
+    held = max(1, len(sources) // 10)
+    order = sorted(sources, key=lambda p: _order(p, digests))
+    split = {p: "test" if i < held else "validate" if i < 2 * held else "train" for i, p in enumerate(order)}
+    return [SourceEntry(p, split[p]) for p in sources]
+
+
+def unused_files(dataset: str | Path, data_root: str | Path, entries: Sequence[SourceEntry]) -> list[Path]:
+    """Files in the folders of a data set that belong to none of its sources: loose images, unknown suffixes."""
+    folder = Path(data_root) / "videos" if str(dataset) == "samples" else Path(dataset)
+    used = {entry.path for entry in entries}
+    return [path for path in _files(folder) if path not in used and path.parent not in used]
+
+
+def content_digest(source: VideoFile | FrameFolder, digests: Digests | None = None) -> str:
+    """SHA-256 of a source. That of a video is kept in `digests`, and taken from there while its size and time stay the same."""
+    if isinstance(source, FrameFolder) or digests is None:
+        return source.sha256()
+    state, path = source.path.stat(), str(source.path.absolute())
+    stamp = [state.st_size, state.st_mtime_ns]
+    if digests.get(path, [])[:2] != stamp:
+        digests[path] = [*stamp, source.sha256()]
+    return digests[path][2]
+
+
+def _samples(root: Path, splits: Sequence[str]) -> list[SourceEntry]:
+    entries = [SourceEntry(root / "samples" / SAMPLES[split], split) for split in splits]
+    for entry in entries:
+        if not entry.path.exists():
+            raise MissingInputError(f"The sample clip {entry.path} is missing: run `make setup` (or `python -m vae4d assets`) to fetch it.")
+    return entries
+
+
+def _by_folder(folder: Path) -> list[SourceEntry]:
+    return [SourceEntry(p, split) for split in SPLITS if os.path.isdir(folder / split) for p in _search(folder / split)]
+
+
+def _search(folder: Path, leave_out: Sequence[str] = ()) -> Iterator[Path]:
+    """Videos and folders of frames in `folder`, by name; a folder with neither, or that cannot be read, is given too: it gets reported."""
+    try:
+        inside = sorted(folder.iterdir())
+    except PermissionError:
+        yield folder
+        return
+    for path in inside:
+        if path.name.startswith(".") or path.name in leave_out:
+            continue
+        if os.path.isdir(path):
+            yield from [path] if _holds_frames(path) else list(_search(path)) or [path]
+        elif _is_video(path):
+            yield path
+
+
+def _holds_frames(folder: Path) -> bool:
+    """Whether a folder is one clip: images are in it, and no video at any depth (holiday/ with films and a cover picture is none)."""
+    try:
+        return bool(image_files(folder)) and not any(map(_is_video, _files(folder)))
+    except PermissionError:
+        return False
+
+
+def _order(path: Path, digests: Digests | None) -> str:
+    """Hash of the content, so that the split does not hang on names; of the name where nothing can be read."""
+    try:
+        return content_digest(open_source(path), digests)
+    except VideoError:
+        return hashlib.sha256(path.name.encode()).hexdigest()
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files at any depth of `folder`, without what is hidden."""
+    for top, folders, names in os.walk(folder):
+        folders[:] = sorted(n for n in folders if not n.startswith("."))
+        yield from (Path(top, n) for n in sorted(names) if not n.startswith("."))
