@@ -21,12 +21,12 @@ import pytest
 import torch
 from make_clips import encode, pictures, save_images
 
-from vae4d import cache
-from vae4d.cache import constant_rate, crop_box, prepare, square
-from vae4d.clip import Clip
+from vae4d.clips import cache
+from vae4d.clips.cache import constant_rate, crop_box, prepare, square
+from vae4d.clips.clip import Clip
+from vae4d.clips.shots import find_shots
+from vae4d.clips.video import Frame, FrameFolder, VideoFile, VideoInfo
 from vae4d.errors import ClipError, ConfigError, StorageError, VideoError
-from vae4d.shots import find_shots
-from vae4d.video import Frame, FrameFolder, VideoFile, VideoInfo
 
 
 def info(width: int, height: int, aspect: Fraction | int = 1) -> VideoInfo:
@@ -154,7 +154,7 @@ def test_resume_after_kill(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", pictures(100), options={"g": "10"})
     whole = contents(prepare(path, tmp_path / "whole", 48, "train").folder)
     code = (
-        "import os, signal, sys; from vae4d.cache import prepare\n"
+        "import os, signal, sys; from vae4d.clips.cache import prepare\n"
         "prepare(sys.argv[1], sys.argv[2], 48, 'train', progress=lambda done, total: done >= 64 and os.kill(os.getpid(), signal.SIGKILL))"
     )
     root = Path(__file__).resolve().parent.parent

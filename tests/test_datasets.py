@@ -14,11 +14,11 @@ import pytest
 import torch
 from make_clips import encode, encode_audio, pictures, save_images
 
-from vae4d.cache import prepare
-from vae4d.clip import Clip
-from vae4d.datasets import SAMPLES, ClipWindows, find_sources, open_dataset, prepare_dataset
+from vae4d.clips.cache import prepare
+from vae4d.clips.clip import Clip
+from vae4d.clips.datasets import SAMPLES, ClipWindows, find_sources, open_dataset, prepare_dataset
+from vae4d.clips.video import VideoFile
 from vae4d.errors import ClipError, ConfigError, MissingInputError, VideoError
-from vae4d.video import VideoFile
 
 
 @pytest.fixture

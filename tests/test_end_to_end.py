@@ -16,9 +16,9 @@ import pytest
 from make_clips import encode, pictures
 
 from vae4d import load_model
+from vae4d.clips.video import open_source
 from vae4d.errors import NotebookError
-from vae4d.runner import run
-from vae4d.video import open_source
+from vae4d.workbook.runner import run
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "a $b^^$ c"

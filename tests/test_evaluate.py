@@ -10,7 +10,7 @@ import pytest
 import torch
 from golden_recipe import golden_model
 
-from vae4d.clip import Clip
+from vae4d.clips.clip import Clip
 from vae4d.errors import ClipError, ConfigError
 from vae4d.evaluate import ModelMethod, blend, gaps, moments, repeat, score, summary, write_table
 

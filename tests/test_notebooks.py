@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("papermill")
 import nbformat
 
-from vae4d.profiles import defaults_of, load_profile, plan
+from vae4d.workbook.profiles import defaults_of, load_profile, plan
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))

@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from vae4d.profiles import load_profile, plan
+from vae4d.workbook.profiles import load_profile, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -109,7 +109,7 @@ def imports(path: Path) -> set[str]:
 def test_every_import_is_declared():
     core = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
     optional = declared().keys() - core
-    for path in sorted((ROOT / "vae4d").glob("*.py")):
+    for path in sorted((ROOT / "vae4d").rglob("*.py")):
         for name in imports(path) - set(sys.stdlib_module_names) - {"vae4d"}:
             package = canonicalize_name(DISTRIBUTIONS.get(name, name))
             assert package in core | optional, f"{path.name} imports {name}, which pyproject.toml does not name"
@@ -118,8 +118,9 @@ def test_every_import_is_declared():
 
 def test_package_imports_without_the_extras():
     """A bare GPU server has none of them: every module must import all the same."""
-    modules = sorted(path.stem for path in (ROOT / "vae4d").glob("*.py") if path.stem not in ("__init__", "__main__"))
-    program = f"import sys\nfor name in {LAZY!r}: sys.modules[name] = None\n" + "".join(f"import vae4d.{name}\n" for name in modules)
+    paths = sorted(path.relative_to(ROOT).with_suffix("") for path in (ROOT / "vae4d").rglob("*.py") if not path.stem.startswith("__"))
+    assert len(paths) > 30
+    program = f"import sys\nfor name in {LAZY!r}: sys.modules[name] = None\n" + "".join(f"import {'.'.join(p.parts)}\n" for p in paths)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr

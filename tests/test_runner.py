@@ -14,10 +14,10 @@ import pytest
 pytest.importorskip("papermill")
 import nbformat
 
-from vae4d import runner
 from vae4d.__main__ import main
 from vae4d.errors import ConfigError, MissingInputError, NotebookError, StorageError
-from vae4d.profiles import find_notebooks, interpret, load_profile, plan
+from vae4d.workbook import runner
+from vae4d.workbook.profiles import find_notebooks, interpret, load_profile, plan
 
 PARAMETERS = 'run_dir = "outputs/none"\nepochs = 2\nlr = 1e-3\ndataset = "samples"\nsizes = [64]\nlimit = None\nquiet = False'
 

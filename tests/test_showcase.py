@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
-from vae4d import build_model, evaluate, reports, showcase
+from vae4d import build_model, evaluate
 from vae4d.checkpoint import save_checkpoint
-from vae4d.clip import Clip
-from vae4d.datasets import ClipWindows, Dataset
+from vae4d.clips.clip import Clip
+from vae4d.clips.datasets import ClipWindows, Dataset
 from vae4d.errors import CheckpointError, ClipError, ConfigError, VideoError
-from vae4d.settings import DataSettings
-from vae4d.workbook import start
+from vae4d.workbook import reports, showcase, start
+from vae4d.workbook.settings import DataSettings
 
 
 def make_clip(count: int = 10, cuts=(), name: str = "clip", digest: str = "0" * 64, duplicates=()) -> Clip:

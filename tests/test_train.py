@@ -18,10 +18,10 @@ from safetensors import safe_open
 
 from vae4d import load_model, stages
 from vae4d.checkpoint import read_checkpoint
-from vae4d.datasets import prepare_dataset
+from vae4d.clips.datasets import prepare_dataset
+from vae4d.clips.windows import Batches
 from vae4d.errors import CheckpointError, ConfigError, MissingInputError, StorageError, TrainingError
 from vae4d.train import TrainConfig, train
-from vae4d.windows import Batches
 
 LOSSES = ["step", "loss", "gradient_norm"]
 
@@ -249,6 +249,6 @@ def test_importing_the_training_code_needs_no_video_library():
     import sys
     for name in ("av", "lpips", "papermill", "nbformat", "IPython", "ipywidgets"):
         sys.modules[name] = None
-    import vae4d.train, vae4d.evaluate, vae4d.synthesis, vae4d.datasets, vae4d.__main__
+    import vae4d.train, vae4d.evaluate, vae4d.synthesis, vae4d.clips.datasets, vae4d.__main__
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

@@ -14,9 +14,9 @@ import torch
 from make_clips import encode, encode_audio, pictures, save_images
 from PIL import Image, ImageOps
 
+from vae4d.clips.frame_folder import image_size, read_image
+from vae4d.clips.video import FrameFolder, VideoFile, VideoWriter, open_source, write_video
 from vae4d.errors import StorageError, VideoError
-from vae4d.frame_folder import image_size, read_image
-from vae4d.video import FrameFolder, VideoFile, VideoWriter, open_source, write_video
 
 QUARTERS = np.zeros((48, 64, 3), np.uint8)
 QUARTERS[:24, :32], QUARTERS[:24, 32:], QUARTERS[24:, :32] = (255, 0, 0), (0, 255, 0), (0, 0, 255)  # red, green / blue, black

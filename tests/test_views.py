@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
 from vae4d import views
-from vae4d.chart_views import angles, smoothed
 from vae4d.errors import ConfigError, MissingInputError
-from vae4d.figures import as_array, as_images, pick, spread
-from vae4d.views import flow_colours, frame_differences
-from vae4d.volume_views import in_voxels, principal_colours, strongest
+from vae4d.views.charts import angles, smoothed
+from vae4d.views.figures import as_array, as_images, pick, spread
+from vae4d.views.frames import flow_colours, frame_differences
+from vae4d.views.volumes import in_voxels, principal_colours, strongest
 
 
 def images_of(fig: Figure) -> list[matplotlib.image.AxesImage]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vae4d.windows import augment, step_generator
+from vae4d.clips.windows import augment, step_generator
 
 
 def test_augmentation_is_one_change_for_all_frames_of_a_clip():

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from vae4d import workbook
 from vae4d.errors import ConfigError, MissingInputError
-from vae4d.figures import picture
-from vae4d.settings import DataSettings, ScoreSettings, SynthesisSettings, coerced, typed
 from vae4d.train import TrainConfig
+from vae4d.views.figures import picture
+from vae4d.workbook import notebook as workbook
+from vae4d.workbook.settings import DataSettings, ScoreSettings, SynthesisSettings, coerced, typed
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_values_out_of_range(kind, values):
 def test_the_root_is_found_from_below_and_from_elsewhere(root, tmp_path_factory):
     assert workbook.repository_root(root / "notebooks") == root
     assert workbook.repository_root(root) == root
-    package = Path(workbook.__file__).resolve().parents[1]
+    package = Path(workbook.__file__).resolve().parents[2]
     assert workbook.repository_root(tmp_path_factory.mktemp("elsewhere")) == package
 
 

@@ -89,14 +89,14 @@ def add_training_options(part: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from .runner import run
+    from .workbook.runner import run
 
     run(arguments.profile, video=arguments.video, settings=arguments.settings, only=arguments.only, force=arguments.force,
         log=functools.partial(print, flush=True))  # progress shows at once in a pipe or a log file as well
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    from .datasets import prepare_dataset
+    from .clips.datasets import prepare_dataset
 
     prepare_dataset(arguments.dataset, arguments.size, arguments.data_root)
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from torch.utils.benchmark import Timer
 
-from .cache import prepare
 from .checkpoint import build_model
+from .clips.cache import prepare
+from .clips.datasets import SAMPLES, prepare_dataset
+from .clips.video import open_source
 from .config import PRESETS
-from .datasets import SAMPLES, prepare_dataset
 from .synthesis import interpolate
 from .train import TrainConfig, train
-from .video import open_source
 
 Say = Callable[[str], None]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from . import metrics
-from .cache import Clip
+from .clips.cache import Clip
 from .errors import ClipError, ConfigError
 from .files import atomic_path
 from .model import Encoded, VideoAutoencoder4D

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .clips.windows import augment, step_generator
 from .runlog import RunLog
 from .stages import Stage, validate
-from .windows import augment, step_generator
 
 if TYPE_CHECKING:
     from .train import TrainConfig

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 
 from .assets import fetch_resnet50
 from .checkpoint import build_model, load_model
+from .clips.datasets import ClipWindows, open_dataset
+from .clips.windows import Batches
 from .config import PRESETS, choice
-from .datasets import ClipWindows, open_dataset
 from .errors import AssetError, ConfigError, MissingInputError
 from .files import sha256
 from .loop import Loop, TrainResult
@@ -27,7 +28,6 @@ from .model import VideoAutoencoder4D
 from .perceptual import PerceptualLoss
 from .runlog import NEWEST, RunLog, restore_optimizer
 from .stages import BaseStage, FlowStage, Stage
-from .windows import Batches
 
 
 @dataclass(frozen=True)

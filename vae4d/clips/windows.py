@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from ..errors import ClipError, ConfigError
 from .clip import Clip
-from .errors import ClipError, ConfigError
 
 
 class ClipWindows(torch.utils.data.Dataset):

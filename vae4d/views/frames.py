@@ -1,8 +1,4 @@
-"""Views of frames, clips and image flow; the door to the other views.
-
-Each view is a plain function from data (numpy or torch) to a Figure. `views.save(fig, path)` writes it as a PNG.
-Conventions as in figures.py; what is to be compared shares one scale.
-"""
+"""Views of frames, clips and image flow. Conventions as in figures.py; what is to be compared shares one scale."""
 
 from __future__ import annotations
 
@@ -14,29 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from torchvision.utils import flow_to_image
 
-from .chart_views import camera_path, loss_curves
-from .errors import ConfigError
-from .figures import PALETTE, SIGNED, WIDTH, as_array, as_images, label_width, pick, picture, plain, save, side_label, view
-from .metric_views import metric_bars, metric_table
-from .volume_views import code_projections, code_slices, voxel_flow_arrows, voxel_flow_projections, voxel_flow_slices
-
-__all__ = [
-    "camera_path",
-    "code_projections",
-    "code_slices",
-    "comparison_strip",
-    "frame_differences",
-    "frame_strip",
-    "image_flow",
-    "loss_curves",
-    "metric_bars",
-    "metric_table",
-    "save",
-    "shot_timeline",
-    "voxel_flow_arrows",
-    "voxel_flow_projections",
-    "voxel_flow_slices",
-]
+from ..errors import ConfigError
+from .figures import PALETTE, SIGNED, WIDTH, as_array, as_images, label_width, pick, picture, plain, side_label, view
 
 WRAP = 10  # images in a line; a single longer row is broken into lines
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .errors import VideoError
-from .files import sha256
+from ..errors import VideoError
+from ..files import sha256
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 FOLDER_FPS = Fraction(25)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import ClipError, ConfigError, MissingInputError, VideoError
 from .clip import SPLITS
-from .errors import ClipError, ConfigError, MissingInputError, VideoError
 from .frame_folder import FrameFolder, image_files
 from .video import VideoFile, open_source
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .figures import PALETTE, WIDTH, picture, view
 
 if TYPE_CHECKING:

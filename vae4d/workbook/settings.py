@@ -11,8 +11,8 @@ import dataclasses
 import math
 from typing import Any, TypeVar
 
-from .config import SEMANTICS, choice, unknown
-from .errors import ConfigError
+from ..config import SEMANTICS, choice, unknown
+from ..errors import ConfigError
 
 T = TypeVar("T")
 

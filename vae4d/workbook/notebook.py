@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from .errors import ConfigError, MissingInputError
-from .figures import save
-from .files import write_json
+from ..errors import ConfigError, MissingInputError
+from ..files import write_json
+from ..views.figures import save
 
 
 def repository_root(start: Path | None = None) -> Path:
@@ -32,7 +32,7 @@ def repository_root(start: Path | None = None) -> Path:
         ConfigError: neither exists.
     """
     start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents, Path(__file__).resolve().parents[1]):
+    for folder in (start, *start.parents, Path(__file__).resolve().parents[2]):
         if (folder / "notebooks" / "profiles").is_dir():
             return folder
     raise ConfigError(f"{start} is not within the repository of the notebooks: start Jupyter or papermill in its root folder.")
@@ -78,7 +78,7 @@ def start(name: str, settings: Any, run_dir: str | None = None) -> Workbook:
 def version(package: str) -> str:
     """Installed version, or "absent"; vae4d itself may run from its folder without being installed."""
     if package == "vae4d":
-        from . import __version__
+        from .. import __version__
 
         return __version__
     try:

@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checkpoint import load_model
-from .clip import SPLITS, Clip
-from .datasets import SAMPLES, Dataset
-from .errors import CheckpointError, ClipError, VideoError
-from .figures import pick
-from .model import VideoAutoencoder4D
-from .synthesis import interpolate, on_device, reconstruct
-from .video import open_source
-from .video_writer import write_video
-from .views import frame_strip
-from .workbook import Workbook
+from ..checkpoint import load_model
+from ..clips.clip import SPLITS, Clip
+from ..clips.datasets import SAMPLES, Dataset
+from ..clips.video import open_source
+from ..clips.video_writer import write_video
+from ..errors import CheckpointError, ClipError, VideoError
+from ..model import VideoAutoencoder4D
+from ..synthesis import interpolate, on_device, reconstruct
+from ..views.figures import pick
+from ..views.frames import frame_strip
+from .notebook import Workbook
 
 
 def distinct(clips: Sequence[Clip]) -> list[Clip]:

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .figures import AMOUNT, AMOUNT_ON_WHITE, THROUGH, WIDTH, as_array, picture, plain, side_label, spread, view
 
 # per projection: name, axis seen along (of D, h, w), labels of columns and rows, flow components of columns and rows

@@ -21,9 +21,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from ..errors import ClipError, ConfigError, StorageError, Vae4dError
+from ..files import STORAGE_ERRNOS, storage_error, write_json
 from .clip import FORMAT, SPLITS, Clip
-from .errors import ClipError, ConfigError, StorageError, Vae4dError
-from .files import STORAGE_ERRNOS, storage_error, write_json
 from .shots import find_shots
 from .video import Frame, FrameFolder, VideoFile, VideoInfo, open_source
 

@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import errors
-from .errors import ConfigError, NotebookError, Vae4dError
-from .files import STORAGE_ERRNOS, sha256, storage_error, write_json
+from .. import errors
+from ..errors import ConfigError, NotebookError, Vae4dError
+from ..files import STORAGE_ERRNOS, sha256, storage_error, write_json
 from .profiles import Step, alternatives, find_notebooks, load_profile, plan
 
 Log = Callable[[str], None]
@@ -216,7 +216,7 @@ class Journal:
 
 def fingerprint(step: Step, root: Path, before: dict | None) -> str:
     """Hex digest of all that the result of a notebook depends on; `before` is the journal's entry of the previous notebook."""
-    sources = [sha256(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
+    sources = [sha256(path) for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
     dataset = step.parameters.get("dataset")
     data = [root / "data" / "videos", *([root / dataset] if isinstance(dataset, str) and (root / dataset).exists() else [])]
     previous = before and (before["fingerprint"], before["ended"])

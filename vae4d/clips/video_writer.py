@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from .errors import VideoError
-from .files import atomic_path
+from ..errors import VideoError
+from ..files import atomic_path
 
 
 def import_av(path: Path) -> Any:

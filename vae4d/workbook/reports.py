@@ -9,13 +9,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .clip import Clip
-from .datasets import Dataset
-from .errors import ClipError, ConfigError
-from .evaluate import Method, gaps, moments, nothing_scored, summary
-from .metric_views import METRICS
-from .metrics import mse, psnr_of_mse
-from .windows import ClipWindows
+from ..clips.clip import Clip
+from ..clips.datasets import Dataset
+from ..clips.windows import ClipWindows
+from ..errors import ClipError, ConfigError
+from ..evaluate import Method, gaps, moments, nothing_scored, summary
+from ..metrics import mse, psnr_of_mse
+from ..views.tables import METRICS
 
 SCORED = ["psnr", "psnr_pooled", "ssim", "lpips"]  # columns of `evaluate.summary` that compare methods
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .errors import ClipError
+from ..errors import ClipError
 
 FORMAT = 1  # of a clip's folder; an older one is prepared again
 SPLITS = ("train", "validate", "test")

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import VideoError
-from .files import sha256
+from ..errors import VideoError
+from ..files import sha256
 from .frame_folder import FOLDER_FPS, Frame, FrameFolder, VideoInfo
 from .video_writer import VideoWriter, import_av, write_video
 

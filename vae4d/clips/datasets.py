@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import ClipError, ConfigError, MissingInputError, VideoError
+from ..files import write_json
 from .cache import prepare
 from .clip import SPLITS, Clip
-from .errors import ClipError, ConfigError, MissingInputError, VideoError
-from .files import write_json
 from .sources import SAMPLES, SourceEntry, content_digest, find_sources, unused_files
 from .video import open_source
 from .windows import ClipWindows

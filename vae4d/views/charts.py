@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator, NullFormatter
 
-from .errors import ConfigError, MissingInputError
+from ..errors import ConfigError, MissingInputError
 from .figures import LINES, MARKERS, PALETTE, WIDTH, as_array, pick, picture, view
 
 SPARSE = 40  # curves of fewer points (validation) get markers and are not smoothed

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, MissingInputError
+from ..errors import ConfigError, MissingInputError
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,29 @@
+"""Views: plain functions from data (numpy or torch) to a Figure. `views.save(fig, path)` writes one as a PNG.
+
+frames.py draws frames, clips and image flow, volumes.py codes and voxel flow, charts.py curves and camera paths, tables.py metrics;
+figures.py has the style and the checks that they share. What is to be compared shares one scale.
+"""
+
+from .charts import camera_path, loss_curves
+from .figures import save
+from .frames import comparison_strip, frame_differences, frame_strip, image_flow, shot_timeline
+from .tables import metric_bars, metric_table
+from .volumes import code_projections, code_slices, voxel_flow_arrows, voxel_flow_projections, voxel_flow_slices
+
+__all__ = [
+    "camera_path",
+    "code_projections",
+    "code_slices",
+    "comparison_strip",
+    "frame_differences",
+    "frame_strip",
+    "image_flow",
+    "loss_curves",
+    "metric_bars",
+    "metric_table",
+    "save",
+    "shot_timeline",
+    "voxel_flow_arrows",
+    "voxel_flow_projections",
+    "voxel_flow_slices",
+]
