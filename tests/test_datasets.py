@@ -141,6 +141,18 @@ def test_split_by_source(root: Path, tmp_path: Path) -> None:
     assert second.pop("renamed.mp4") == "test" and second == {k: v for k, v in first.items() if k != held}
 
 
+def test_what_cannot_be_opened_takes_no_place_in_a_split(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    for seed in range(3):
+        encode(folder / f"{seed}.mp4", pictures(4, seed=seed))
+    for number in range(4):
+        (folder / f"bad{number}.mp4").write_text("no video")
+    dataset = prepare_dataset(folder, 32, root, None)
+    assert sorted(clip.split for clip in dataset.clips) == ["test", "train", "validate"] and len(dataset.skipped) == 4
+    (folder / "0.mp4").unlink()
+    assert sorted(clip.split for clip in prepare_dataset(folder, 32, root, None).clips) == ["test", "test", "train", "validate"]
+
+
 def test_no_such_data_set(root: Path, tmp_path: Path) -> None:
     for call in (lambda: find_sources("sample", root), lambda: open_dataset("sample", 32, root)):
         with pytest.raises(ConfigError, match="dataset = 'sample' is neither 'samples' nor a video nor a folder"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: D
     - a video, or a folder that holds images: this one is test, the samples' train and validate clips go with it.
     - a folder with folders train, validate, test: these are the splits.
     - any other folder: split by source in the order of their hashes, a tenth (at least one) each to test and
-      validate; with fewer than three sources all are test, and the samples' train and validate clips go with them.
+      validate; with fewer than three that can be opened all are test, and the samples' train and validate clips go with them.
 
     Folders are searched at any depth; a folder that holds images, and no video at any depth, is one clip. `digests` is
     what `content_digest` remembers.
@@ -60,12 +59,13 @@ def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: D
     sources = list(_search(path))
     if not sources:
         raise ClipError(f"The data set {path} holds no video and no folder of frames: put some there.")
-    if len(sources) < 3:
+    digest = {p: _readable_digest(p, digests) for p in sources}  # by content, so that the split does not hang on names
+    order = sorted((p for p in sources if digest[p]), key=lambda p: digest[p])
+    if len(order) < 3:
         return _samples(root, SPLITS[:2]) + [SourceEntry(p, "test") for p in sources]
-    held = max(1, len(sources) // 10)
-    order = sorted(sources, key=lambda p: _order(p, digests))
+    held = max(1, len(order) // 10)
     split = {p: "test" if i < held else "validate" if i < 2 * held else "train" for i, p in enumerate(order)}
-    return [SourceEntry(p, split[p]) for p in sources]
+    return [SourceEntry(p, split.get(p, "test")) for p in sources]  # what cannot be read takes no place in a split; it gets reported
 
 
 def unused_files(dataset: str | Path, data_root: str | Path, entries: Sequence[SourceEntry]) -> list[Path]:
@@ -122,12 +122,12 @@ def _holds_frames(folder: Path) -> bool:
         return False
 
 
-def _order(path: Path, digests: Digests | None) -> str:
-    """Hash of the content, so that the split does not hang on names; of the name where nothing can be read."""
+def _readable_digest(path: Path, digests: Digests | None) -> str:
+    """Hash of the content; empty where it cannot be opened."""
     try:
         return content_digest(open_source(path), digests)
     except VideoError:
-        return hashlib.sha256(path.name.encode()).hexdigest()
+        return ""
 
 
 def _is_video(path: Path) -> bool:
