@@ -10,6 +10,7 @@ from vae4d import PRESETS, Encoded, build_model
 from vae4d.config import ModelConfig, preset
 from vae4d.errors import ConfigError
 from vae4d.geometry import compose, euler_to_theta
+from vae4d.modules import SmoothConv3d
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,14 @@ def test_a_config_survives_json(name):
     import json
 
     assert ModelConfig.from_dict(json.loads(json.dumps(PRESETS[name].to_dict()))) == PRESETS[name]
+
+
+def test_the_slicewise_convolution_is_the_3d_convolution():
+    layer, code = SmoothConv3d(3, 5).double(), torch.randn(2, 3, 4, 5, 6, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.conv3d(code, layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(layer(code), expected)
+    gradients = [torch.autograd.grad(out.square().sum(), (code, layer.weight, layer.bias)) for out in (layer(code), expected)]
+    torch.testing.assert_close(*gradients)
 
 
 @torch.no_grad()

@@ -39,6 +39,29 @@ def resnet_trunk(layers: tuple[int, ...], width: int) -> nn.Sequential:
     return nn.Sequential(*trunk)
 
 
+class SmoothConv3d(nn.Conv3d):
+    """3 x 3 x 3 convolution of stride 1 with zero padding: same shape in and out, keys and values of `nn.Conv3d`.
+
+    On the CPU a thin one is computed as one 2D convolution over every slice and its two neighbours: with fewer than 32 channels the CPU's
+    own 3D kernel takes 5 to 11 times as long, with more it is the faster one (docs/lab-log.md).
+    """
+
+    thin = 32
+
+    def __init__(self, channels: int, out: int):
+        super().__init__(channels, out, 3, padding=1)
+
+    def forward(self, code: Tensor) -> Tensor:
+        if code.device.type != "cpu" or max(self.in_channels, self.out_channels) >= self.thin:
+            return super().forward(code)
+        depth = code.shape[2]
+        padded = F.pad(code, (0, 0, 0, 0, 1, 1))  # an empty slice before the first and after the last
+        neighbours = torch.cat([padded[:, :, i : i + depth] for i in range(3)], dim=1)  # (B, 3 C, D, h, w)
+        weight = self.weight.transpose(1, 2).flatten(1, 2)  # (out, 3 C, 3, 3), depth before channel as above
+        slices = F.conv2d(neighbours.transpose(1, 2).flatten(0, 1), weight, self.bias, padding=1)
+        return slices.unflatten(0, (-1, depth)).transpose(1, 2)
+
+
 class SceneEncoder(nn.Module):
     """`encoder_3d`: a frame (B, 3, H, W) to its voxel code (B, C, D, H/4, W/4)."""
 
@@ -92,8 +115,8 @@ class Rotate(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.padding_mode = config.padding_mode
-        self.conv3d_1 = nn.Conv3d(config.code_channels, config.rotate_channels, 3, padding=1)
-        self.conv3d_2 = nn.Conv3d(config.rotate_channels, config.rotate_channels, 3, padding=1)
+        self.conv3d_1 = SmoothConv3d(config.code_channels, config.rotate_channels)
+        self.conv3d_2 = SmoothConv3d(config.rotate_channels, config.rotate_channels)
 
     def warp(self, code: Tensor, theta: Tensor) -> Tensor:
         """(B, C, D, h, w) under theta (B, 3, 4)."""
@@ -163,8 +186,8 @@ class FlowCorrection(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.conv3d_1 = nn.Conv3d(config.code_channels + 3, config.correction_channels, 3, padding=1)
-        self.conv3d_2 = nn.Conv3d(config.correction_channels, config.code_channels, 3, padding=1)
+        self.conv3d_1 = SmoothConv3d(config.code_channels + 3, config.correction_channels)
+        self.conv3d_2 = SmoothConv3d(config.correction_channels, config.code_channels)
 
     def forward(self, code: Tensor, offset: Tensor) -> Tensor:
         features = torch.cat([code, offset.permute(0, 4, 1, 2, 3).to(code.dtype)], dim=1)
