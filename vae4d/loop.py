@@ -105,7 +105,7 @@ class Loop:
             raise KeyboardInterrupt
         if step >= self.total and not self.log.best.is_file():  # deleted since
             self.best = None
-            self.validate(step, held_out)
+            self.keep_best(step, validate(self.bare, held_out))
         return self.result(step)
 
     def one_step(self, step: int, batch: dict) -> dict[str, float]:
@@ -113,9 +113,10 @@ class Loop:
         config, accelerator = self.config, self.accelerator
         rng = step_generator(config.seed, step, "step")
         row: dict[str, float] = {}
+        if config.augment:
+            batch = batch | {"frames": augment(batch["frames"], rng)}  # a bad batch is saved as it was used
         with accelerator.autocast():
-            frames = augment(batch["frames"], rng) if config.augment else batch["frames"]
-            context = self.bare.begin(frames, batch["times"], rng)
+            context = self.bare.begin(batch["frames"], batch["times"], rng)
         for substep in self.bare.substeps:
             with accelerator.autocast():
                 losses = self.stage(context, substep)
@@ -136,13 +137,16 @@ class Loop:
 
     def require_finite(self, step: int, batch: dict, value: Tensor) -> None:
         if not torch.isfinite(value):
-            raise self.log.bad_batch(step, batch, value.item())
+            raise self.log.bad_batch(step + 1, batch, value.item())  # counted as in losses.csv
 
     def validate(self, step: int, held_out) -> None:
         """Score the validation windows; the best weights so far are kept."""
         psnr = validate(self.bare, held_out)
         self.log.write("validation", {"step": step, "psnr": psnr})
         self.progress(f"step {step}/{self.total}  validation {psnr:.2f} dB")
+        self.keep_best(step, psnr)
+
+    def keep_best(self, step: int, psnr: float) -> None:
         if self.best is None or psnr > self.best:
             self.best = psnr
             self.log.save_best(self.bare.model, self.bare.name, {"step": step, "valid_psnr": psnr} | self.recipe())
