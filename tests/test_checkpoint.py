@@ -43,7 +43,10 @@ def test_wrong_files_are_refused_with_a_remedy(model, tmp_path):
     noise.write_bytes(b"not a checkpoint at all")
     foreign = tmp_path / "foreign.safetensors"
     save_file({"x": torch.ones(1)}, foreign)
-    for path, message in ((truncated, "not a whole"), (noise, "not a whole"), (foreign, "no vae4d checkpoint")):
+    pickled = tmp_path / "pickled.ckpt"
+    torch.save({"encoder_3d": {}}, pickled)
+    wrong = ((truncated, "copy it again"), (noise, "not a whole"), (pickled, r"\.ckpt.* are not read"), (foreign, "no vae4d checkpoint"))
+    for path, message in wrong:
         with pytest.raises(CheckpointError, match=message) as caught:
             load_model(path)
         assert path.name in str(caught.value)

@@ -61,7 +61,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
             names = stream.keys()
             tensors = {name: stream.get_tensor(name) for name in names}
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy it again, or train anew.") from error
+        remedy = "copy it again where it was truncated; pickled checkpoints (.ckpt, .tar, .pt) are not read, choose one that vae4d wrote"
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): {remedy}.") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("stage") not in STAGES:
         raise CheckpointError(f"{path} is a safetensors file but no vae4d checkpoint of format {FORMAT}: choose one that vae4d wrote.")
     return meta, tensors
