@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vae4d.errors import ConfigError
-from vae4d.geometry import accumulate, compose, euler_to_theta, flow_warp, invert, relative_pose, warp
+from vae4d.geometry import accumulate, compose, euler_to_theta, flow_warp, invert, relative_pose, theta_to_euler, warp
 
 QUARTER = math.pi / 2
 
@@ -69,6 +69,20 @@ def test_flow_of_one_voxel_equals_the_translation(code):
     torch.testing.assert_close(flow_warp(code, offset), warp(code, euler_to_theta(pose(0, 0, 0, 0, 0.5, 0))), rtol=0, atol=1e-9)
 
 
+def test_theta_to_euler_inverts_euler_to_theta():
+    limits = torch.tensor([QUARTER, math.pi, math.pi, 2, 2, 2])  # the y rotation comes first
+    numbers = (torch.rand(200, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1) * limits
+    torch.testing.assert_close(theta_to_euler(euler_to_theta(numbers)), numbers, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("y", [QUARTER, -QUARTER])
+def test_theta_to_euler_finds_a_rotation_also_in_gimbal_lock(y):
+    theta = euler_to_theta(pose(y, 0.7, -0.4, 1, 2, 3))
+    numbers = theta_to_euler(theta)
+    assert numbers[0, 2] == 0
+    torch.testing.assert_close(euler_to_theta(numbers), theta, rtol=0, atol=1e-9)
+
+
 def test_compose_and_invert():
     a, b = (euler_to_theta(pose(*p)) for p in ((0.1, 0.2, 0.3, 0.4, 0.5, 0.6), (-0.3, 0.1, 0.2, 0.1, -0.2, 0.3)))
     x = torch.tensor([0.1, -0.7, 0.4, 1.0], dtype=torch.float64)
@@ -107,3 +121,8 @@ def test_mixed_precision_keeps_geometry_in_float32():
 def test_a_pose_of_five_numbers_is_refused():
     with pytest.raises(ConfigError, match=r"\(B, 6\)"):
         euler_to_theta(torch.zeros(1, 5))
+
+
+def test_a_theta_of_another_shape_is_refused():
+    with pytest.raises(ConfigError, match=r"\(B, 3, 4\)"):
+        theta_to_euler(torch.zeros(3, 4))

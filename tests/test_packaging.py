@@ -22,8 +22,9 @@ from vae4d.workbook.profiles import load_profile, plan
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Packages whose import has another name.
-DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}
-LAZY = ("av", "lpips", "papermill", "nbclient", "nbformat", "IPython", "ipywidgets", "jupyterlab")
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image"}
+LAZY = ("av", "cv2", "imagehash", "imageio_ffmpeg", "jinja2", "lpips")
+LAZY += ("papermill", "nbclient", "nbformat", "IPython", "ipywidgets", "jupyterlab")
 
 
 def declared() -> dict[str, Requirement]:

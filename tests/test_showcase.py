@@ -7,15 +7,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from vae4d import build_model, evaluate
+from vae4d import build_model
 from vae4d.checkpoint import save_checkpoint
 from vae4d.clips.clip import Clip
 from vae4d.clips.datasets import ClipWindows, Dataset
-from vae4d.errors import CheckpointError, ClipError, ConfigError, VideoError
+from vae4d.errors import CheckpointError, ClipError, VideoError
 from vae4d.workbook import reports, showcase, start
 from vae4d.workbook.settings import DataSettings
 
@@ -142,58 +141,7 @@ def test_versus_says_which_is_higher():
     assert "a is as good as b" in reports.versus("a", 1.0, "b", 1.0, "here")
 
 
-def test_tables_of_clips_and_pairs():
+def test_table_of_clips():
     clip = make_clip(10, cuts=(5,), duplicates=(7,))
     row = reports.clip_table(Dataset("d", [clip])).loc["clip"]
     assert (row["frames"], row["seconds"], row["frames a second"], row["cuts"], row["repeated frames"]) == (10, 0.36, "25", 1, 1)
-    pairs = reports.pair_table([clip], [2, 4], 1)
-    assert pairs["pairs possible"].tolist() == [4, 2] and pairs["pairs used"].tolist() == [1, 1]
-    # the first pair is taken where one is wanted
-    assert pairs["frames scored"].tolist() == [1, 3]
-
-
-def test_gaps_without_pairs_are_left_out_with_the_reason(capsys):
-    twos = make_clip(9, duplicates=(1, 3, 5, 7), name="twos")  # every drawing is shown for two frames
-    pairs = reports.pair_table([twos, make_clip(3, name="three")], [4, 8, 16], None)
-    assert reports.scored_gaps(pairs) == [4, 8]
-    assert capsys.readouterr().out.startswith("gap 16 is left out: no clip has two frames 16 apart within one shot, choose a smaller gap")
-    assert reports.caption(pairs, 4) == "gap 4: 1 clip, 2 frames a method"
-    with pytest.raises(ClipError, match=r"at gap 2 every frame between .* choose a larger gap; no clip has two frames 16 apart"):
-        reports.scored_gaps(reports.pair_table([twos], [2, 16], None))
-
-
-def scores() -> pd.DataFrame:
-    rows = []
-    for frame, ours, blend in ((1, 20.0, 30.0), (3, 25.0, 26.0), (5, 31.0, 30.0)):
-        for method, psnr in (("model", ours), ("linear blend", blend)):
-            rows.append({"clip": "c", "gap": 2, "method": method, "frame": frame, "t": 0.5, "mse": 1.0, "psnr": psnr, "ssim": 0.5,
-                         "lpips": 0.1 if method == "model" else 0.2})
-    return pd.DataFrame(rows)
-
-
-def test_extremes_follow_the_difference_to_the_reference():
-    best, worst = reports.extremes(scores(), 2, "model", "linear blend", count=2)
-    assert best["frame"].tolist() == [5, 3] and best["difference"].tolist() == [1.0, -1.0]
-    assert worst["frame"].tolist() == [1, 3] and worst["difference"].tolist() == [-10.0, -1.0]
-    near = pd.DataFrame({"clip": ["a", "a", "b", "a"], "frame": [4, 5, 5, 7]})
-    assert reports.apart(near, 3).values.tolist() == [["a", 4], ["b", 5], ["a", 7]]
-    with pytest.raises(ConfigError, match="no method 'flow' at gap 2"):
-        reports.extremes(scores(), 2, "flow", "linear blend")
-
-
-def test_verdicts_name_the_best_of_each_column():
-    (sentence,) = reports.verdicts(evaluate.summary(scores()), "model", "linear blend")
-    assert "c, gap 2, 3 frames" in sentence and "PSNR (dB) linear blend (28.67)" in sentence and "LPIPS model (0.1000)" in sentence
-    assert "model is 3.33 dB below linear blend" in sentence
-    no_lpips = evaluate.summary(scores().assign(lpips=np.nan))
-    assert "LPIPS" not in reports.verdicts(no_lpips, "model", "linear blend")[0]
-
-
-def test_retraced_frames_are_those_that_were_scored():
-    clip, methods = make_clip(10, cuts=(5,)), {"linear blend": evaluate.blend, "repeat": evaluate.repeat}
-    found = evaluate.score([clip], methods, gap=4)
-    _, worst = reports.extremes(found, 4, "repeat", "linear blend", count=2)
-    assert worst["difference"].tolist() == [-np.inf] * 2  # blend is exact on a ramp
-    rows = pd.DataFrame({"clip": ["clip", "clip"], "frame": [2, 8], "t": [0.5, 0.75]})
-    truth, made = reports.retrace(rows, [clip], 4, None, methods)
-    assert levels(truth) == [2, 8] and levels(made["linear blend"]) == [2, 8] and levels(made["repeat"]) == [0, 9]

@@ -8,7 +8,17 @@ from golden_recipe import golden_model
 
 from vae4d.errors import ClipError, ConfigError
 from vae4d.geometry import euler_to_theta
-from vae4d.synthesis import follow_trajectory, interpolate, middle_frames, novel_views, orbit, reconstruct, trajectory, view_synthesis
+from vae4d.synthesis import (
+    between,
+    follow_trajectory,
+    interpolate,
+    middle_frames,
+    novel_views,
+    orbit,
+    reconstruct,
+    trajectory,
+    view_synthesis,
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +57,13 @@ def test_interpolation_equals_the_single_call(model, frames):
     with torch.no_grad():
         single = model(frames[1:2], frames[2:3], 0.75, semantics="published").image[0]
     torch.testing.assert_close(out[7], single, rtol=1e-4, atol=1e-5)
+
+
+def test_moments_between_two_frames(model, frames, monkeypatch):
+    expected = torch.cat([model(frames[:1], frames[1:2], t).image for t in (0.25, 0.5)])
+    encode, calls = model.encode, []
+    monkeypatch.setattr(model, "encode", lambda frame: calls.append(1) or encode(frame))
+    assert torch.allclose(between(model, frames[0], frames[1], (0.25, 0.5)), expected, atol=1e-5) and len(calls) == 2
 
 
 def test_counts_of_the_other_modes(model, frames):

@@ -252,8 +252,8 @@ def test_importing_the_training_code_needs_no_video_library():
     """A bare GPU server has no PyAV, LPIPS or notebook tools."""
     code = """
     import sys
-    for name in ("av", "lpips", "papermill", "nbformat", "IPython", "ipywidgets"):
+    for name in ("av", "cv2", "imagehash", "lpips", "papermill", "nbformat", "IPython", "ipywidgets"):
         sys.modules[name] = None
-    import vae4d.train, vae4d.evaluate, vae4d.synthesis, vae4d.clips.datasets, vae4d.__main__
+    import vae4d.train, vae4d.evaluation.benchmark, vae4d.synthesis, vae4d.clips.datasets, vae4d.__main__
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

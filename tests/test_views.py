@@ -20,6 +20,7 @@ from vae4d.errors import ConfigError, MissingInputError
 from vae4d.views.charts import angles, smoothed
 from vae4d.views.figures import as_array, as_images, pick, spread
 from vae4d.views.frames import flow_colours, frame_differences
+from vae4d.views.tables import best_of, written
 from vae4d.views.volumes import in_voxels, principal_colours, strongest
 
 
@@ -448,40 +449,8 @@ def test_camera_path_of_one_frame_and_wrong_shape():
         views.camera_path(np.eye(4)[:3])
 
 
-def results() -> pd.DataFrame:
-    return pd.DataFrame(
-        {"psnr": [24.314, 27.906, 21.4], "lpips": [0.21, 0.15234, np.nan], "seconds": [0.0, 0.1, 0.2], "note": list("abc")},
-        index=["repeat", "linear blend", "model"],
-    )
-
-
-def test_metric_table_marks_the_best_in_text():
-    html = views.metric_table(results(), caption="test clip").to_html()
-    for text in ("PSNR (dB) ↑", "LPIPS ↓", "27.91 ★", "24.31<", "0.1523 ★", "n/a", "test clip", "linear blend"):
-        assert text in html
-    assert html.count("★") == 2 and "note" not in html
-    assert "0.2000 ★" in views.metric_table(results(), higher_is_better={"seconds": True}).to_html()
-
-
-def test_metric_bars_print_their_numbers():
-    fig = views.metric_bars(results())
-    psnr, lpips, seconds = fig.axes
-    assert [text.get_text() for text in psnr.texts] == ["24.31", "27.91 ★", "21.40"]
-    assert [text.get_text() for text in lpips.texts] == ["0.2100", "0.1523 ★", "n/a"]
-    assert [text.get_text() for text in seconds.texts] == ["0.0000", "0.1000", "0.2000"]
-    assert psnr.get_title() == "PSNR (dB)\nhigher is better" and lpips.get_title() == "LPIPS\nlower is better"
-    assert [label.get_text() for label in psnr.get_yticklabels()] == ["repeat", "linear blend", "model"]
-    assert psnr.get_xlim()[0] == 0 and psnr.yaxis_inverted()
-
-
-def test_the_psnr_of_equal_frames_is_infinite_and_best():
-    fig = views.metric_bars(pd.DataFrame({"psnr": [30.0, np.inf]}, index=["model", "truth"]))
-    assert [text.get_text() for text in fig.axes[0].texts] == ["30.00", "∞ ★"]
-    assert [bar.get_width() for bar in fig.axes[0].patches] == [30, 30]
-
-
-@pytest.mark.parametrize("draw", [views.metric_table, views.metric_bars])
-@pytest.mark.parametrize("bad", [{"psnr": [1]}, pd.DataFrame({"name": ["a"]}), pd.DataFrame()])
-def test_metric_views_want_numbers(draw, bad):
-    with pytest.raises(ConfigError, match=r"\(methods, metrics\)"):
-        draw(bad)
+def test_the_best_value_carries_a_star():
+    values = pd.Series([24.314, 27.906, np.nan])
+    assert [written(value, 2, best_of(values, True)) for value in values] == ["24.31", "27.91 ★", "n/a"]
+    assert best_of(values, False) == 24.314 and best_of(pd.Series([np.nan]), True) is None
+    assert written(np.inf, 2, best_of(pd.Series([30.0, np.inf]), True)) == "∞ ★"

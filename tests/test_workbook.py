@@ -81,6 +81,10 @@ def test_unknown_and_doubled_options_are_refused():
         (ScoreSettings, {"gaps": [1, 2]}),
         (ScoreSettings, {"gaps": []}),
         (ScoreSettings, {"device": "tpu"}),
+        (ScoreSettings, {"sizes": [100]}),
+        (ScoreSettings, {"sizes": [128, 128]}),
+        (ScoreSettings, {"worlds": -1}),
+        (ScoreSettings, {"workers": 0}),
     ],
 )
 def test_values_out_of_range(kind, values):

@@ -16,7 +16,7 @@ from .errors import NotebookError, Vae4dError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 for a failed notebook, 2 for a wrong request, 130 when interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    arguments = parser(training=argv[:1] == ["train"]).parse_args(argv)
+    arguments = parser(chosen=argv[0] if argv else "").parse_args(argv)
     try:
         arguments.command(arguments)
     except NotebookError as error:
@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parser(training: bool = False) -> argparse.ArgumentParser:
-    """The command line; the options of `train` are those of TrainConfig, whose module loads torch, so only on demand."""
+def parser(chosen: str = "") -> argparse.ArgumentParser:
+    """The command line; the options of `train` and `evaluate` come from modules that load torch, so only where one is chosen."""
     top = argparse.ArgumentParser(prog="python -m vae4d", description="A 4D video autoencoder: new frames and new views of a video.")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -61,9 +61,16 @@ def parser(training: bool = False) -> argparse.ArgumentParser:
     part.set_defaults(command=fetch)
 
     part = commands.add_parser("train", help="train one stage: base, then flow")
-    if training:
+    if chosen == "train":
         add_training_options(part)
     part.set_defaults(command=train)
+
+    part = commands.add_parser("evaluate", help="score frames between given ones: baselines, models, frames of other programs")
+    if chosen == "evaluate":
+        from .evaluation.command import add_options
+
+        add_options(part)
+    part.set_defaults(command=evaluate)
 
     part = commands.add_parser("bench", help="print speed and memory figures")
     part.set_defaults(command=bench)
@@ -112,6 +119,12 @@ def train(arguments: argparse.Namespace) -> None:
 
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     train(TrainConfig(**{name: getattr(arguments, name) for name in names}))
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    from .evaluation.command import evaluate
+
+    evaluate(arguments)
 
 
 def bench(arguments: argparse.Namespace) -> None:

@@ -41,5 +41,9 @@ class TrainingError(Vae4dError):
     """Training stopped because going on would be wrong (a loss that is not finite)."""
 
 
+class MethodError(Vae4dError):
+    """A method that is scored failed, or returned something that is no frame; it loses its row, the run goes on."""
+
+
 class NotebookError(Vae4dError):
     """A notebook failed in the runner."""

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from .errors import ConfigError
 
+CENTRE = 2.0  # cube units from the camera to the cube's centre; a convention of ours, as the published cube has no camera
+
 
 def full_precision(tensor: Tensor) -> torch.autocast:
     """Context in which autocast leaves matrix products alone."""
@@ -50,6 +52,31 @@ def euler_to_theta(pose: Tensor) -> Tensor:
         return torch.cat([rx @ ry @ rz, pose[:, 3:, None]], dim=2)
 
 
+def theta_to_euler(theta: Tensor) -> Tensor:
+    """The six-vectors of rigid thetas: the inverse of `euler_to_theta`, for rotations about y within [-pi/2, pi/2].
+
+    With R = Rx(x) Ry(y) Rz(z): R02 = sin y, R00 = cos y cos z, R01 = -cos y sin z, R12 = -sin x cos y, R22 = cos x cos y.
+    Where cos y vanishes, only x + z (or x - z) is determined, and z is 0.
+
+    Args:
+        theta: (B, 3, 4), rotations without scale or mirror.
+    Returns:
+        (B, 6).
+    Raises:
+        ConfigError: not (B, 3, 4).
+    """
+    if theta.ndim != 3 or theta.shape[1:] != (3, 4):
+        raise ConfigError(f"A theta has shape (B, 3, 4), got {tuple(theta.shape)}: give [R | t] per sample.")
+    theta = theta.to(torch.promote_types(theta.dtype, torch.float32))
+    r = theta[:, :, :3]
+    cosine = torch.hypot(r[:, 0, 0], r[:, 0, 1])
+    locked = cosine < 1e-6
+    y = torch.atan2(r[:, 0, 2], cosine)
+    x = torch.where(locked, torch.atan2(r[:, 2, 1], r[:, 1, 1]), torch.atan2(-r[:, 1, 2], r[:, 2, 2]))
+    z = torch.atan2(-r[:, 0, 1], r[:, 0, 0]).masked_fill(locked, 0.0)
+    return torch.cat([torch.stack([y, x, z], dim=1), theta[:, :, 3]], dim=1)
+
+
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
     """theta of `outer(inner(x))`: first `inner`, then `outer`. Both (..., 3, 4)."""
     with full_precision(outer):
@@ -68,6 +95,28 @@ def invert(theta: Tensor) -> Tensor:
 def relative_pose(first: Tensor, second: Tensor) -> Tensor:
     """Relative pose of two thetas seen from the same reference: [R0^T R1 | R0^T (t1 - t0)], (..., 3, 4)."""
     return compose(invert(first), second)
+
+
+def camera_of_cube(theta: Tensor, centre: float = CENTRE) -> Tensor:
+    """A theta (B, 3, 4) of the cube as the camera's pose: turned about the camera, `centre` in front of the cube's centre."""
+    shift = torch.eye(3, 4, dtype=theta.dtype, device=theta.device).repeat(len(theta), 1, 1)
+    shift[:, 2, 3] = centre
+    return compose(compose(shift, theta), invert(shift))
+
+
+def offset_in_cube(offset: Tensor, focal: float, depth: float, width: int) -> Tensor:
+    """A camera's offset (B, 3, 4) in world units as a theta of the cube.
+
+    The scale is s = 2 focal / (width depth): a point at the depth `depth` then moves by as many pixels as in truth, as the picture is 2
+    cube units wide. It also puts the camera s depth in front of the cube's centre (2 where the focal length is the width), so that a
+    rotation, too, moves such a point as in truth.
+
+    Args:
+        focal: in pixels. depth: in world units. width: of the picture in pixels.
+    """
+    scale = 2 * focal / (width * depth)
+    theta = torch.cat([offset[..., :3], offset[..., 3:] * scale], dim=-1)
+    return camera_of_cube(theta, -scale * depth)
 
 
 def warp(code: Tensor, theta: Tensor, padding_mode: str = "zeros") -> Tensor:

@@ -75,6 +75,8 @@ class Loop:
         step = self.log.step
         if step:
             self.progress(f"{config.savepath}: {step} of {self.total} steps were done before")
+        elif config.resume and (config.stage == "base" or self.bare.model.flow_trained):
+            self.validate(0, held_out)  # a trained model that gets worse here is kept as it was
         self.stage.train()
         report = max(1, self.total // 20)
         with StopRequest() as stop:
@@ -114,9 +116,9 @@ class Loop:
         rng = step_generator(config.seed, step, "step")
         row: dict[str, float] = {}
         if config.augment:
-            batch = batch | {"frames": augment(batch["frames"], rng)}  # a bad batch is saved as it was used
+            batch = augment(batch, rng)  # a bad batch is saved as it was used
         with accelerator.autocast():
-            context = self.bare.begin(batch["frames"], batch["times"], rng)
+            context = self.bare.begin(batch, rng)
         for substep in self.bare.substeps:
             with accelerator.autocast():
                 losses = self.stage(context, substep)

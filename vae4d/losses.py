@@ -65,6 +65,23 @@ def voxel_consistency(model: VideoAutoencoder4D, frames: Tensor, codes: Tensor) 
     return total / (frames.shape[1] - 1)
 
 
+def pose_error(model: VideoAutoencoder4D, frames: Tensor, poses: Tensor) -> Tensor:
+    """Estimated poses against true ones, which procedural worlds know; not part of the published system.
+
+    Args:
+        frames: (B, T, 3, H, W).
+        poses: (B, T, T, 6), at [:, i, j] the pose of frame j's camera seen from frame i's; NaN for clips whose cameras are not known.
+    Returns:
+        (B,), mean squared difference over the ordered pairs of different frames; 0 where nothing is known. (An absolute difference is
+        least for a pose network that always says "nothing moved", and training stays there.)
+    """
+    pairs = torch.tensor([(i, j) for i in range(frames.shape[1]) for j in range(frames.shape[1]) if i != j])
+    reference, target = (frames[:, side].flatten(0, 1) for side in pairs.unbind(1))
+    true = poses[:, pairs[:, 0], pairs[:, 1]]
+    found = model.pose(reference, target).unflatten(0, true.shape[:2])
+    return torch.where(true.isnan(), found.detach(), true).sub(found).square().flatten(1).mean(1)
+
+
 @dataclass(frozen=True)
 class CodeLoss:
     """The flow stage's loss on one code, by its parts, each (B,)."""

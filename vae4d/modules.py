@@ -96,6 +96,8 @@ class PoseEncoder(nn.Module):
         channels = 6
         for index, (planes, kernel) in enumerate(zip(config.pose_channels, self.kernels, strict=True), start=1):
             conv = nn.Conv2d(channels, planes, kernel, stride=2, padding=(kernel - 1) // 2)
+            # With PyTorch's own start hardly anything of a difference between the frames comes out at the end (docs/lab-log.md).
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             self.add_module(f"conv{index}", nn.Sequential(conv, nn.ReLU(inplace=True)))
             channels = planes
         self.pose_pred = nn.Conv2d(channels, 6, 1)

@@ -48,6 +48,13 @@ def interpolate(model: VideoAutoencoder4D, frames: Iterable[Tensor], factor: int
 
 
 @torch.inference_mode()
+def between(model: VideoAutoencoder4D, first: Tensor, second: Tensor, times: Iterable[float], **how) -> Tensor:
+    """The moments `times` in [0, 1] between two frames (3, H, W), each encoded once: (K, 3, H, W) on the CPU."""
+    start, end = (model.encode(on_device(model, frame)) for frame in (first, second))
+    return torch.cat([model.synthesise(start, end, t, **how).image for t in times]).cpu()
+
+
+@torch.inference_mode()
 def middle_frames(model: VideoAutoencoder4D, frames: Iterable[Tensor], t: float = 0.5, **how) -> Iterator[Tensor]:
     """Frame i + 1 from frames i and i + 2, for every i: the interpolation that can be scored against the truth.
 

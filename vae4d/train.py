@@ -9,17 +9,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from .assets import fetch_resnet50
 from .checkpoint import build_model, load_model
-from .clips.datasets import ClipWindows, open_dataset
-from .clips.windows import Batches
+from .clips.clip import Clip
+from .clips.datasets import open_dataset
+from .clips.windows import Batches, ClipWindows
 from .config import PRESETS, choice
 from .errors import AssetError, ConfigError, MissingInputError
 from .files import sha256
@@ -27,7 +28,12 @@ from .loop import Loop, TrainResult
 from .model import VideoAutoencoder4D
 from .perceptual import PerceptualLoss
 from .runlog import NEWEST, RunLog, restore_optimizer
+from .scenes.clips import MixedWindows, SceneSet, SceneWindows, cached
+from .scenes.generate import WorldOptions
+from .scenes.textures import load_textures
 from .stages import BaseStage, FlowStage, Stage
+
+LEAST_MOTION = 0.25  # pixels, the smallest motion of a camera or object that moves
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class TrainConfig:
     stage: str = "base"  # base, then flow
     savepath: str = "outputs/train/base"  # folder of this run
     resume: str = ""  # checkpoint to start from; the flow stage needs a base checkpoint
-    dataset: str = "samples"  # as notebook 01_data prepared it
+    dataset: str = "samples"  # as notebook 01_data prepared it; empty for procedural scenes alone
     data_root: str = "data"
     preset: str = "small"
     input_size: int = 128  # pixels, the size the data was prepared at
@@ -48,10 +54,17 @@ class TrainConfig:
     max_minutes: float = 0.0  # stop this call, ready to go on, after so many minutes; 0 for no limit
     bsize: int = 1  # clips a batch
     augment: bool = False  # mirror clips and change their colours; the published system does not
+    scenes: int = 0  # procedural worlds an epoch, beside the videos' windows; 0 for none
+    scene_share: float = 0.5  # of an epoch's windows that are procedural, where there are videos
+    scene_cache: bool = False  # draw the worlds once into data_root/cache, instead of whenever one is needed
+    camera_motion: float = 8.0  # pixels of a 128 px picture that a world's camera moves the picture by at most
+    object_motion: float = 0.0  # the same for its objects; the base stage learns from worlds that stand still
+    textures: str = ""  # folder of photographs for the worlds; empty takes scikit-image's
     lr: float = 2e-4
     lambda_l1: float = 10.0  # base stage
     lambda_perc: float = 0.1  # base stage
     lambda_voxel: float = 1.0  # base stage
+    lambda_pose: float = 0.0  # base stage: of the cameras that procedural worlds know; the published system does not
     perceptual_size: int = 224  # VGG sees images resized to this; 0 takes them as they are
     targets: int = 0  # base stage: frames rebuilt per clip, drawn at random; 0 for all
     pairs: int = 0  # flow stage: reconstruction pairs per clip; 0 for all clip_length squared
@@ -70,7 +83,7 @@ class TrainConfig:
 
     # These change how long a run goes on or where it runs, not what it computes.
     free = ("savepath", "dataset", "data_root", "epochs", "max_steps", "max_minutes", "valid_freq", "save_freq")
-    free += ("device", "workers", "restart")
+    free += ("device", "workers", "restart", "scene_cache")
 
     def __post_init__(self) -> None:
         choice("stage", self.stage, ("base", "flow"))
@@ -83,6 +96,10 @@ class TrainConfig:
             value = getattr(self, field.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and not (lowest.get(field.name, 0) <= value < math.inf):
                 raise ConfigError(f"{field.name} is {value}: use a finite number of at least {lowest.get(field.name, 0)}.")
+        if not self.dataset and not self.scenes:
+            raise ConfigError("There is nothing to train on: set dataset, or scenes to a number of procedural worlds.")
+        if self.lambda_pose and not self.scenes:
+            raise ConfigError("lambda_pose needs cameras that are known: set scenes to a number of procedural worlds, or lambda_pose to 0.")
         if self.lr <= 0:
             raise ConfigError(f"lr is {self.lr}: use a positive number (2e-4 in the published system).")
         shortest = {"base": 2, "flow": 3}[self.stage]
@@ -129,7 +146,8 @@ def build_stage(config: TrainConfig, progress: Callable[[str], None]) -> Stage:
         model = new_model(config, progress)
     perceptual = PerceptualLoss(Path(config.data_root) / "weights", config.perceptual_size or None)
     if config.stage == "base":
-        stage: Stage = BaseStage(model, perceptual, config.lambda_l1, config.lambda_perc, config.lambda_voxel, config.targets or None)
+        weights = (config.lambda_l1, config.lambda_perc, config.lambda_voxel, config.lambda_pose)
+        stage: Stage = BaseStage(model, perceptual, *weights, config.targets or None)
     else:
         substeps = (config.reconstruction_substeps, config.interpolation_substeps)
         stage = FlowStage(model, perceptual, config.pairs or None, config.triplets or None, *substeps)
@@ -137,6 +155,38 @@ def build_stage(config: TrainConfig, progress: Callable[[str], None]) -> Stage:
     for name in stage.modules_trained:
         model.get_submodule(name).requires_grad_(True)
     return stage
+
+
+def scene_set(config: TrainConfig, count: int, split: str, seed: int) -> SceneSet:
+    """Procedural worlds with the photographs of a split; what they show depends on `seed`."""
+    options: dict = {}
+    for name, still in (("camera_motion", "still_cameras"), ("object_motion", "still_worlds")):
+        most = getattr(config, name)
+        options |= {name: (min(LEAST_MOTION, most), most)} if most else {still: 1.0}
+    return SceneSet(count, config.frames, config.input_size, WorldOptions(**options), load_textures(config.textures or None, split), seed)
+
+
+def training_windows(config: TrainConfig, videos: Sequence[Clip], progress: Callable[[str], None]) -> Dataset:
+    """Windows of the videos to train on, of procedural worlds, or both mixed."""
+    clips = [clip for clip in videos if clip.split == "train"]
+    from_video = ClipWindows(clips, config.frames, config.interval) if videos else None
+    if not config.scenes:
+        return from_video
+    scenes = scene_set(config, config.scenes, "train", 2 * config.seed)
+    cache = cached(scenes, Path(config.data_root) / "cache", progress=progress) if config.scene_cache else None
+    worlds = SceneWindows(scenes, cache)
+    return worlds if from_video is None else MixedWindows(worlds, from_video, config.scene_share)
+
+
+def validation_windows(config: TrainConfig, videos: Sequence[Clip]) -> list[dict]:
+    """`valid_clips` windows of the videos to validate with, and as many worlds of other photographs and seeds than those trained on."""
+    found: list[dict] = []
+    if videos:
+        clips = [clip for clip in videos if clip.split == "validate"]
+        found += list(ClipWindows(clips, config.frames, config.interval, limit=config.valid_clips))
+    if config.scenes:
+        found += list(SceneWindows(scene_set(config, config.valid_clips, "test", 2 * config.seed + 1)))
+    return found
 
 
 def train(config: TrainConfig, progress: Callable[[str], None] = print) -> TrainResult:
@@ -152,15 +202,14 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
 
     if config.mixed_precision == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
         raise ConfigError("mixed_precision is 'fp16', which needs a GPU: use 'bf16' or 'no' on a CPU.")
-    data = open_dataset(config.dataset, config.input_size, config.data_root)
-    windows = ClipWindows(data.split("train"), config.frames, config.interval)
-    held_out = ClipWindows(data.split("validate"), config.frames, config.interval, limit=config.valid_clips)
+    videos = open_dataset(config.dataset, config.input_size, config.data_root).clips if config.dataset else []
+    windows, held_out = training_windows(config, videos, progress), validation_windows(config, videos)
     stage = build_stage(config, progress)
     AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may train twice with different precision
     accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)
 
     identity = {name: value for name, value in dataclasses.asdict(config).items() if name not in config.free}
-    identity["data"] = sorted(clip.sha256 for clip in data.clips if clip.split != "test")
+    identity["data"] = sorted(clip.sha256 for clip in videos if clip.split != "test")
     identity["resume"] = sha256(config.resume) if config.resume else ""  # the weights, wherever the file lies
     log = RunLog(Path(config.savepath), identity, config.restart)
     if log.tensors:

@@ -17,7 +17,7 @@ import torch
 
 from ..errors import ClipError
 
-FORMAT = 1  # of a clip's folder; an older one is prepared again
+FORMAT = 2  # of a clip's folder; an older one is prepared again
 SPLITS = ("train", "validate", "test")
 
 

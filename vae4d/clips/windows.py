@@ -85,20 +85,29 @@ _TOO_SHORT = "lower clip_length or interval, or give a longer video"
 _REPEATS = "raise interval to step over the repeats (2 where every second frame is one), or give a video without them"
 
 
-def augment(frames: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+MIRRORED = (-1.0, 1.0, -1.0, -1.0, 1.0, 1.0)  # what a mirror, left for right, does to a pose (r about y, x, z; t along x, y, z)
+
+
+def augment(batch: dict[str, torch.Tensor], rng: torch.Generator) -> dict[str, torch.Tensor]:
     """Each clip of a batch mirrored or not, and each of its colours brighter or darker by up to 40 %: one change for all its frames.
 
     A handful of clips has few colours and few directions of motion, and a model trained on them alone draws nothing else.
 
     Args:
-        frames: (B, T, 3, H, W) in [0, 1]; so is the result.
+        batch: frames (B, T, 3, H, W) in [0, 1], so are the new ones; poses (B, ..., 6), where there are any, are mirrored with them.
     """
-    changed = []
-    for clip in frames:
+    changed, mirrored = [], torch.zeros(len(batch["frames"]), dtype=torch.bool)
+    for index, clip in enumerate(batch["frames"]):
         mirror, *gains = torch.rand(4, generator=rng).tolist()
         clip = clip * (0.6 + 0.8 * clip.new_tensor(gains))[:, None, None]
-        changed.append(clip.flip(-1) if mirror < 0.5 else clip)
-    return torch.stack(changed).clamp(0, 1)
+        mirrored[index] = mirror < 0.5
+        changed.append(clip.flip(-1) if mirrored[index] else clip)
+    batch = batch | {"frames": torch.stack(changed).clamp(0, 1)}
+    if "poses" in batch:
+        poses = batch["poses"].clone()
+        poses[mirrored] *= poses.new_tensor(MIRRORED)
+        batch["poses"] = poses
+    return batch
 
 
 class Batches:

@@ -79,7 +79,9 @@ def rows_of(frames: Any, names: Sequence[str] | None) -> tuple[list[list[np.ndar
 
 
 @view
-def comparison_strip(truth: Any, predictions: Mapping[str, Any], t: float | Sequence[float], limit: float | None = None) -> Figure:
+def comparison_strip(
+    truth: Any, predictions: Mapping[str, Any], t: float | Sequence[float], limit: float | None = None, titles: Sequence[str] | None = None
+) -> Figure:
     """Truth, what each method made of it, and each method's error (prediction minus truth, mean over RGB) per frame.
 
     All error maps share one diverging scale in grey levels, centred at 0. Under each map stands the mean absolute
@@ -90,9 +92,10 @@ def comparison_strip(truth: Any, predictions: Mapping[str, Any], t: float | Sequ
         predictions: method name -> (N, 3, H, W) in [0, 1].
         t: N times (or one for all) written above the columns.
         limit: end of the error scale in grey levels; default the 99th percentile of all |errors|, at least 1.
+        titles: N texts to stand above the times.
 
     Raises:
-        ConfigError: shapes that differ from the truth's, no predictions, or not as many times as frames.
+        ConfigError: shapes that differ from the truth's, no predictions, or not as many times or titles as frames.
     """
     true = as_images(truth, "truth")
     made = {name: as_images(frames, f"predictions[{name!r}]") for name, frames in predictions.items()}
@@ -102,13 +105,16 @@ def comparison_strip(truth: Any, predictions: Mapping[str, Any], t: float | Sequ
     times = np.broadcast_to(np.asarray(t, dtype=float), len(true)) if np.ndim(t) == 0 else np.asarray(t, dtype=float)
     if not made or times.shape != (len(true),):
         raise ConfigError(f"comparison_strip needs at least one method and {len(true)} times, not {len(made)} and {times.size}.")
+    if titles is not None and len(titles) != len(true):
+        raise ConfigError(f"titles must hold {len(true)} texts, one per frame, not {len(titles)}.")
     errors = {name: 255 * (images - true) for name, images in made.items()}
     maps = {name: error.mean(-1) for name, error in errors.items()}
     limit = limit or max(1.0, float(np.percentile(np.abs(np.stack(list(maps.values()))), 99)))
     margin = label_width([*made, "minus truth"]) + 1.6
     side = min(2.4, (WIDTH - margin) / len(true))
     total = 1 + 2 * len(made)
-    fig = picture(side * true.shape[1] / true.shape[2] * total + 0.35 + 0.3 * len(made), side * len(true) + margin, images=True)
+    headed = 0.25 * (1 + max(title.count("\n") for title in titles)) if titles else 0
+    fig = picture(side * true.shape[1] / true.shape[2] * total + 0.35 + headed + 0.3 * len(made), side * len(true) + margin, images=True)
     axes = fig.subplots(total, len(true), squeeze=False)
     for row, (name, images) in zip(axes, {"truth": true, **made}.items(), strict=False):
         side_label(row[0], name)
@@ -119,8 +125,8 @@ def comparison_strip(truth: Any, predictions: Mapping[str, Any], t: float | Sequ
         for ax, image, error in zip(row, maps[name], errors[name], strict=True):
             shown = plain(ax).imshow(image, cmap=SIGNED, vmin=-limit, vmax=limit)
             ax.set_xlabel(f"mean |e| {np.abs(error).mean():.1f}")
-    for ax, time in zip(axes[0], times, strict=True):
-        ax.set_title(f"t = {time:.2f}")
+    for ax, time, title in zip(axes[0], times, titles or [""] * len(true), strict=True):
+        ax.set_title(f"{title}\nt = {time:.2f}".strip())
     # beside all rows, so that the columns stay in line, but only as high as the error maps
     bar = {"shrink": 0.9 * len(made) / total, "anchor": (0.0, 0.03), "aspect": 11 * len(made), "fraction": 0.05}
     fig.colorbar(shown, ax=list(axes.flat), extend="both", label="error in grey levels\n(below 0: too dark)", **bar)

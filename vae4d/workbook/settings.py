@@ -64,17 +64,24 @@ class ScoreSettings:
 
     run_dir: str = "outputs/quick"
     dataset: str = "samples"
-    input_size: int = 128
-    resume: str = ""  # checkpoint; empty takes the best of the run's flow stage
-    video_limit: int = 100  # test clips; 0 for all
+    sizes: tuple[int, ...] = (128, 256)  # pixels, sides of the square frames; the first is the one that 01_data prepared
     gaps: tuple[int, ...] = (2, 4, 8)  # distances between the two given frames, in source frames
+    resume: str = ""  # checkpoint; empty takes the best of the run's flow stage, "none" scores the baselines alone
+    method: str = ""  # a function of one's own, "my_file.py:function"
+    frames: str = ""  # folder of frames that another program made
+    video_limit: int = 100  # clips of each split; 0 for all
     pair_limit: int = 0  # pairs a clip and gap, spread evenly; 0 for all
+    worlds: int = 12  # procedural worlds per bin of motion; 0 leaves them out
+    workers: int = 2  # processes
     device: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, video_limit=0, pair_limit=0, seed=0)
-        check_size(self.input_size)
+        at_least(self, video_limit=0, pair_limit=0, worlds=0, workers=1, seed=0)
+        if not self.sizes or len(set(self.sizes)) < len(self.sizes):
+            raise ConfigError(f"sizes is {list(self.sizes)}: give different sides of frames in pixels, such as [128, 256].")
+        for size in self.sizes:
+            check_size(size, "sizes")
         choice("device", self.device, ("auto", "cpu"))
         if not self.gaps or min(self.gaps) < 2 or len(set(self.gaps)) < len(self.gaps):
             raise ConfigError(f"gaps is {list(self.gaps)}: give different whole numbers of at least 2, such as [2, 4, 8].")
@@ -87,10 +94,10 @@ def at_least(settings: object, **lowest: float) -> None:
             raise ConfigError(f"{name} is {getattr(settings, name)}: use a finite number of at least {least}.")
 
 
-def check_size(size: int) -> None:
+def check_size(size: int, name: str = "input_size") -> None:
     """Raise ConfigError where the model cannot take frames of this side."""
     if size < 32 or size % 16:
-        raise ConfigError(f"input_size is {size}: use a multiple of 16 of at least 32.")
+        raise ConfigError(f"{name} is {size}: use a multiple of 16 of at least 32.")
 
 
 def typed(kind: type[T], more: dict | str | None = None, /, **parameters: Any) -> T:

@@ -1,0 +1,107 @@
+"""The command `python -m vae4d evaluate`: clips and methods from the command line, the benchmark, its tables as text."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from ..clips.datasets import prepare_dataset
+from ..errors import ConfigError
+from .benchmark import SPLIT_RULES, Results, benchmark
+from .frame_folders import FrameFolderMethod
+from .methods import BASELINES, Method, ModelMethod, baselines, load_user_method
+
+
+def add_options(part: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    part.add_argument("--dataset", default="samples", help="samples (default), a video, or a folder of videos or frames")
+    part.add_argument("--data-root", default="data", help="folder of samples, videos, cache and weights (default: data)")
+    part.add_argument("--sizes", nargs="+", type=int, default=[128, 256], help="sides of the square frames (default: 128 256)")
+    part.add_argument("--gaps", nargs="+", type=int, default=[2, 4, 8], help="source frames between the given ones (default: 2 4 8)")
+    part.add_argument("--methods", nargs="*", default=list(BASELINES), metavar="NAME",
+                      help=f"baselines: {', '.join(BASELINES)} (default: all)")
+    part.add_argument("--checkpoint", nargs="+", action="extend", default=[], metavar="PATH", help="models to score beside them")
+    part.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the models (default: cpu)")
+    part.add_argument("--frames", nargs="+", action="extend", default=[], metavar="FOLDER", help="frames that another program made")
+    part.add_argument("--method", dest="functions", nargs="+", action="extend", default=[], metavar="FILE.py:FUNCTION",
+                      help="a function (first, second, times) of your own")
+    part.add_argument("--splits", choices=SPLIT_RULES, default="auto",
+                      help="auto (default): baselines on all clips, models on test clips; or every method on test, or on all")
+    part.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    part.add_argument("--limit", type=int, help="pairs a clip, in chains spread evenly, for a quick look (default: all)")
+    part.add_argument("--no-lpips", dest="lpips", action="store_false", help="leave LPIPS out")
+    part.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    part.add_argument("--output", default="outputs/benchmark", help="folder of the results (default: outputs/benchmark)")
+
+
+def evaluate(arguments: argparse.Namespace) -> Results:
+    """Prepare the clips at every size, score, and print the tables."""
+    say = partial(print, flush=True)  # shows at once in a pipe or a log file as well
+    methods = methods_of(arguments)
+    clips = []
+    for size in dict.fromkeys(arguments.sizes):
+        clips += prepare_dataset(arguments.dataset, size, arguments.data_root, say, require=()).clips
+    results = benchmark(
+        clips, methods, arguments.gaps, arguments.output, arguments.lpips, arguments.workers, arguments.limit, arguments.splits,
+        arguments.seed, weights=Path(arguments.data_root) / "weights", progress=say,
+    )  # fmt: skip
+    say("\n" + tables(results))
+    say(f"\nWritten to {results.folder}: scores.csv, summary.csv, differences.csv, benchmark.json")
+    return results
+
+
+def methods_of(arguments: argparse.Namespace) -> dict[str, Method]:
+    """The methods that the command line names.
+
+    Raises:
+        ConfigError: an unknown baseline, or two methods of one name. MissingInputError: no such checkpoint or folder.
+    """
+    made: list[tuple[str, Method]] = [*baselines(arguments.methods).items()]
+    made += zip(model_names(arguments.checkpoint), (ModelMethod(path, arguments.device) for path in arguments.checkpoint), strict=True)
+    made += [(Path(folder).name, FrameFolderMethod(folder)) for folder in arguments.frames]
+    made += [(where.rpartition(":")[2], load_user_method(where)) for where in arguments.functions]
+    names = [name for name, _ in made]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"Two methods are called {twice[0]!r}: rename the folder or the function of one.")
+    return dict(made)
+
+
+def model_names(checkpoints: Sequence[str]) -> list[str]:
+    """"model" for one checkpoint; for several, the shortest ends of their paths that differ."""
+    if len(checkpoints) == 1:
+        return ["model"]
+    parts = [Path(path).with_suffix("").parts for path in checkpoints]
+    for count in range(1, max(map(len, parts), default=1) + 1):
+        names = ["model " + "/".join(part[-count:]) for part in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def tables(results: Results) -> str:
+    """Summary and differences as plain text: one table for each size, gap and kind of rows."""
+    texts = [results.record["leaks"]["result"]]
+    for (size, gap, rows), part in results.summary.groupby(["size", "gap", "rows"], sort=False):
+        table = part.drop(columns=["size", "gap", "rows"]).set_index(["clip", "method"])
+        texts.append(f"{size} px, gap {gap}, {rows}\n{_text(table)}")
+    for (size, gap, metric), part in results.differences.groupby(["size", "gap", "metric"], sort=False):
+        table = part.drop(columns=["size", "gap", "metric"]).set_index(["clip", "method", "reference"])
+        texts.append(f"{size} px, gap {gap}: difference in {metric}, 95 % interval\n{_text(table, 'not estimable')}")
+    for failure in results.record["failures"]:
+        texts.append(f"FAILED {failure['method']} on {failure['clip']} ({failure['size']} px, gap {failure['gap']}): {failure['message']}")
+    definitions = "\n".join(f"{name}: {text}" for name, text in results.record["definitions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in results.record["versions"].items())
+    settings = "\n".join(f"{name}: {', '.join(f'{key} {value}' for key, value in about['settings'].items())}"
+                         for name, about in results.record["methods"].items())
+    return "\n\n".join([*texts, f"{definitions}\n{settings}\n{versions}"])
+
+
+def _text(table: pd.DataFrame, missing: str = "n/a") -> str:
+    decimals = {"psnr": 2, "psnr_pooled": 2, "ssim": 4, "lpips": 4, "mean": 4, "low": 4, "high": 4}
+    shown = [name for name in table if name in decimals]
+    written = {name: [missing if pd.isna(value) else f"{value:.{decimals[name]}f}" for value in table[name]] for name in shown}
+    return table.assign(**written).to_string(sparsify=False)

@@ -1,0 +1,164 @@
+"""One page of results that stands alone: HTML with its pictures inside, for the screen, a phone and paper.
+
+A `Page` is a list of sections, each with texts, tables and pictures in order. Everything that is written into it is escaped. Nothing in
+the page is fetched from anywhere: no script, no font, no link to a file; pictures are data URIs. A picture above `LARGE` bytes (strips of
+photographs) is written as WebP of quality 90, the others stay PNG.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from ..errors import ConfigError, MissingInputError
+from ..files import write_text
+
+TEMPLATE = "report.html.jinja"
+LARGE = 250_000  # bytes of a PNG
+QUALITY = 90  # of WebP
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts (what is no text is written with `str`); columns may have two levels, of which the upper one spans.
+
+    Raises:
+        ConfigError: the groups do not cover the rows.
+    """
+
+    frame: pd.DataFrame  # its index heads the rows
+    caption: str
+    groups: Sequence[tuple[str, int]] = ()  # (heading, number of rows below it), over all rows in order; empty for none
+    prose: bool = False  # cells hold sentences: set to the left and broken into lines
+
+    def __post_init__(self) -> None:
+        if self.groups and sum(count for _, count in self.groups) != len(self.frame):
+            raise ConfigError(f"The groups of a table must cover its {len(self.frame)} rows, not {sum(n for _, n in self.groups)}.")
+
+    @property
+    def heads(self) -> list[list[tuple[str, int]]]:
+        """Rows of (text, columns it spans)."""
+        columns = self.frame.columns
+        if columns.nlevels == 1:
+            return [[(str(name), 1) for name in columns]]
+        upper: list[tuple[str, int]] = []
+        for name in columns.get_level_values(0):
+            upper = [*upper[:-1], (name, upper[-1][1] + 1)] if upper and upper[-1][0] == name else [*upper, (str(name), 1)]
+        return [upper, [(str(name), 1) for name in columns.get_level_values(1)]]
+
+    @property
+    def parts(self) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+        """(heading or "", rows of (head, cells))."""
+        cells = self.frame.astype(str).to_numpy(object).tolist()
+        rows = [(str(name), line) for name, line in zip(self.frame.index, cells, strict=True)]
+        parts, start = [], 0
+        for heading, count in self.groups or [("", len(rows))]:
+            parts.append((heading, rows[start : start + count]))
+            start += count
+        return parts
+
+    def _repr_html_(self) -> str:
+        """The table alone, as a notebook shows it."""
+        return str(_environment().get_template(TEMPLATE).module.table(self)).strip()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a data URI."""
+
+    uri: str
+    alt: str  # what is seen, for those who do not see it
+    caption: str
+    width: int
+    height: int
+
+    @classmethod
+    def read(cls, path: str | Path, alt: str, caption: str) -> Picture:
+        """A PNG file.
+
+        Raises:
+            MissingInputError: it is not there.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise MissingInputError(f"There is no picture {path} for the report: draw it first.")
+        data, kind = path.read_bytes(), "png"
+        with Image.open(io.BytesIO(data)) as image:
+            if len(data) > LARGE:
+                buffer, kind = io.BytesIO(), "webp"
+                image.convert("RGB").save(buffer, "WEBP", quality=QUALITY, method=4)
+                data = buffer.getvalue()
+            return cls(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", alt, caption, *image.size)
+
+
+@dataclass
+class Section:
+    """A heading and what stands below it: texts, lists of texts, tables and pictures."""
+
+    title: str
+    blocks: list[str | list[str] | Table | Picture] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> list[tuple[str, Any]]:
+        """Each block with the name of its kind."""
+        names = {str: "text", list: "items", Table: "table", Picture: "picture"}
+        return [(names[type(block)], block) for block in self.blocks]
+
+
+class Page:
+    """A page in the making: sections in order, filled by `add`."""
+
+    def __init__(self, title: str, subtitle: str = ""):
+        self.title, self.subtitle = title, subtitle
+        self.sections: list[Section] = []
+
+    def section(self, title: str) -> None:
+        """Begin a section."""
+        self.sections.append(Section(title))
+
+    def add(self, *blocks: str | list[str] | Table | Picture) -> None:
+        """Put blocks below what the last section holds.
+
+        Raises:
+            ConfigError: no section was begun, or a block of another type.
+        """
+        if not self.sections:
+            raise ConfigError("A page's blocks stand in sections: call section(title) first.")
+        for block in blocks:
+            if type(block) not in (str, list, Table, Picture):
+                raise ConfigError(f"A {type(block).__name__} cannot stand on a page: give a text, a list of texts, a Table or a Picture.")
+        self.sections[-1].blocks += blocks
+
+    def html(self) -> str:
+        """The whole page."""
+        return _environment().get_template(TEMPLATE).render(page=self)
+
+    def write(self, path: str | Path) -> Path:
+        """Write the page, whole or not at all.
+
+        Raises:
+            StorageError: the disk is full, or the folder cannot be written.
+        """
+        write_text(path, self.html())
+        return Path(path)
+
+
+def _environment() -> Any:
+    """Jinja with everything escaped.
+
+    Raises:
+        MissingInputError: jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingInputError("The report needs the package jinja2, which is not installed: pip install jinja2.") from error
+    loader = FileSystemLoader(Path(__file__).parent)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
