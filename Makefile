@@ -3,6 +3,8 @@
 #                     (settings are separated by spaces, so none inside a value: gaps=[2,4])
 # make full           the long profile                                      (results in outputs/full/)
 # make test           set up, lint and test
+# make evaluate       measure baselines and the model that comes along on the samples, 128 and 256 px, gaps 2 4 8 (results in
+#                     outputs/benchmark/); with VIDEO=my.mp4 on a data set of your own
 # make lab            set up, then open JupyterLab on the notebooks
 # make bench          print speed and memory figures
 # make clean          remove results, prepared clips and caches; videos, weights and .venv stay
@@ -17,7 +19,7 @@ ASSETS := data/weights/vgg16.safetensors data/weights/alexnet.safetensors \
           data/samples/bigbuckbunny.mp4 data/samples/carphone_pristine.mp4 data/samples/bikes.mp4
 OPTIONS = $(if $(VIDEO),--video "$(VIDEO)") $(foreach setting,$(SET),--set '$(setting)')
 
-.PHONY: setup run full test lab bench clean
+.PHONY: setup run full test evaluate lab bench clean
 
 setup: $(STAMP)
 	@for file in $(ASSETS); do test -s $$file || exec $(RUN) assets; done
@@ -39,6 +41,9 @@ full: setup
 test: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/python -m pytest
+
+evaluate: setup
+	$(RUN) evaluate $(if $(VIDEO),--dataset "$(VIDEO)")
 
 lab: setup
 	$(VENV)/bin/jupyter lab notebooks

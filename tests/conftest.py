@@ -18,6 +18,14 @@ def weights() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def textures():
+    """The photographs that come with scikit-image, as textures."""
+    from vae4d.scenes import load_textures
+
+    return load_textures()
+
+
 @contextmanager
 def file_size_limit(count: int):
     """Within the block no file may grow beyond `count` bytes: how a full disk looks to a writer."""

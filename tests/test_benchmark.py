@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -200,7 +201,9 @@ def test_lpips_is_part_of_the_record(clips, tmp_path, weights):
 # Processes
 
 
-def test_a_task_that_kills_its_process_costs_no_other():
+def test_a_task_that_kills_its_process_costs_no_other(monkeypatch):
+    forked = multiprocessing.get_context("fork")  # workers that need no torch need not import it, four times over
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: forked)
     tasks = ["1 + 1", "__import__('os')._exit(3)", "2 + 2", "__import__('os').getpid()"]
     found = dict(spread(tasks, eval, 2, lambda task: "getpid" not in task, lambda task: "died"))
     assert found == dict(zip(tasks, (2, "died", 4, os.getpid()), strict=True))
@@ -290,8 +293,10 @@ def test_the_command_prints_tables_and_names_what_is_wrong(tmp_path, capsys):
         save_images(film / split / "clip", pictures(12, 64, 64, seed))
     (tmp_path / "mine.py").write_text("def mine(first, second, times): return (first + second)[None].repeat(len(times), 1, 1, 1) / 2")
     wanted = ["evaluate", "--dataset", str(film), "--data-root", str(data), "--sizes", "32", "--gaps", "2", "--workers", "1", "--no-lpips",
-              "--output", str(tmp_path / "out")]
+              "--checkpoint", "--output", str(tmp_path / "out")]
     assert main([*wanted, "--methods", *SIMPLE, "--method", f"{tmp_path / 'mine.py'}:mine"]) == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "mine" in page and "data:image/" in page and "Best and worst" in page
     printed = capsys.readouterr().out
     for expected in ("32 px, gap 2, clean", "32 px, gap 2, cuts included", "mine", "not estimable", "Leak check: no footage", "torch 2"):
         assert expected in printed
@@ -301,6 +306,26 @@ def test_the_command_prints_tables_and_names_what_is_wrong(tmp_path, capsys):
     (tmp_path / "repeat.py").write_text("def repeat(first, second, times): ...\n")
     assert main([*wanted, "--methods", "repeat", "--method", f"{tmp_path / 'repeat.py'}:repeat"]) == 2
     assert "Two methods are called 'repeat'" in capsys.readouterr().err
+
+
+def test_frames_of_another_program_from_export_to_scores(tmp_path, capsys):
+    for seed, split in enumerate(("train", "test")):
+        save_images(tmp_path / "films" / split / "clip", pictures(10, 64, 64, seed))
+    common = ["evaluate", "--dataset", str(tmp_path / "films"), "--data-root", str(tmp_path / "data"), "--sizes", "32", "--checkpoint"]
+    folder = tmp_path / "theirs"
+    assert main([*common, "--gaps", "2", "4", "16", "--export", str(folder)]) == 0
+    assert "gap 16 needs 17" in capsys.readouterr().out and not (tmp_path / "outputs").exists()
+    lists = sorted(folder.rglob("wanted.csv"))
+    assert len(lists) == 2 * 2 and {path.parent.name for path in lists} == {"gap2", "gap4"}  # clips of one name are told apart
+    for path in lists:  # the other program repeats the first given frame
+        for row in pd.read_csv(path).itertuples():
+            shutil.copy(path.parent / f"{row.first:06d}.png", path.parent / f"{row.frame:06d}.png")
+    options = ["--gaps", "2", "4", "--workers", "1", "--no-lpips", "--methods", "repeat", "--frames", str(folder)]
+    assert main([*common, *options, "--output", str(tmp_path / "out")]) == 0
+    rows = pd.read_csv(tmp_path / "out" / "scores.csv").pivot(index=["clip", "gap", "frame", "t"], columns="method", values="mse")
+    early = rows[rows.index.get_level_values("t") <= 0.5]  # there it is what repeat does
+    assert len(early) == 2 * (4 + 4) and early["theirs"].tolist() == early["repeat"].tolist()
+    assert main([*common, "--gaps", "16", "--export", str(folder)]) == 2 and "Nothing can be exported" in capsys.readouterr().err
 
 
 def test_checkpoints_get_the_shortest_names_that_differ():

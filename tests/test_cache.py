@@ -70,6 +70,17 @@ def test_prepare(tmp_path: Path) -> None:
     assert manifest["crop"] == [16, 0, 64, 64] and manifest["fps"] == "30000/1001" and manifest["width"] == 96
 
 
+def test_square_pixels(tmp_path: Path) -> None:
+    """A file's word on the shape of its pixels can be ignored; both kinds stay side by side."""
+    film = encode(tmp_path / "wide.mp4", pictures(4, 96, 64), aspect=Fraction(2, 1))
+    stated = prepare(film, tmp_path / "cache", 32, "test")
+    square = prepare(film, tmp_path / "cache", 32, "test", square_pixels=True)
+    plain = prepare(encode(tmp_path / "plain.mp4", pictures(4, 96, 64)), tmp_path / "cache", 32, "test")
+    assert square.folder.name == f"{stated.folder.name}-square" and np.array_equal(square.frames, plain.frames)
+    crops = [json.loads((clip.folder / "manifest.json").read_text())["crop"] for clip in (stated, square)]
+    assert crops == [[32, 0, 32, 64], [16, 0, 64, 64]]
+
+
 def test_tensor(tmp_path: Path) -> None:
     clip = prepare(save_images(tmp_path / "walk", pictures(6)), tmp_path / "cache", 48, "test")
     one, some = clip.tensor(2), clip.tensor(slice(0, 6, 2))
@@ -187,17 +198,17 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 def test_finished_by_another_process_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look and the lock another process finishes the clip: it is opened, not written under that one's map."""
-    path, locked, first = encode(tmp_path / "a.mp4", pictures(40)), cache._locked, []
+    path, locked, first = encode(tmp_path / "a.mp4", pictures(40)), cache.locked, []
 
     @contextmanager
     def late(folder: Path) -> Iterator[None]:
-        monkeypatch.setattr(cache, "_locked", locked)
+        monkeypatch.setattr(cache, "locked", locked)
         first.append(prepare(path, tmp_path / "cache", 32, "train"))
         monkeypatch.setattr(VideoFile, "frames", None)  # decoding again would fail
         with locked(folder):
             yield
 
-    monkeypatch.setattr(cache, "_locked", late)
+    monkeypatch.setattr(cache, "locked", late)
     second = prepare(path, tmp_path / "cache", 32, "test")
     assert second.split == "test" and np.array_equal(first[0].frames, second.frames)
     assert sorted(contents(second.folder)) == ["frames.npy", "manifest.json"]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from vae4d import build_model, load_model
-from vae4d.checkpoint import read_checkpoint, save_checkpoint
+from vae4d.checkpoint import locate, read_checkpoint, save_checkpoint, shipped
 from vae4d.errors import CheckpointError, MissingInputError, StorageError
-from vae4d.files import atomic_path
+from vae4d.files import atomic_path, sha256
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,22 @@ def test_roundtrip(model, tmp_path):
     meta, tensors = read_checkpoint(path)
     assert meta["extra"] == {"step": 7} and tensors["optimizer.0.exp_avg"].tolist() == [1, 1]
     assert not load_model(save_checkpoint(tmp_path / "b.safetensors", model, "base")).flow_trained
+    assert load_model(save_checkpoint(tmp_path / "c.safetensors", loaded, "base")).flow_trained, "the base stage forgot the flow"
+
+
+def test_shipped_weights_are_found_by_name_and_described(tmp_path):
+    assert "small" in shipped()
+    for name in shipped():
+        path = locate(name)
+        assert path.stat().st_size <= 8e6
+        assert load_model(name).flow_trained
+        card = path.with_suffix(".md").read_text(encoding="utf-8")
+        assert sha256(path) in card, f"the card of {name} is of other weights"
+        for part in ("Recipe", "Data", "Figures", "Limits", "Licence"):
+            assert f"## {part}" in card
+    assert locate("small.safetensors") == Path("small.safetensors") and locate(tmp_path / "small") == tmp_path / "small"
+    with pytest.raises(MissingInputError, match="name one that is here already: small"):
+        load_model("smal")
 
 
 def test_wrong_files_are_refused_with_a_remedy(model, tmp_path):

@@ -184,6 +184,17 @@ def test_prepare_and_open(root: Path, tmp_path: Path) -> None:
         open_dataset("samples", 32, tmp_path / "elsewhere")
 
 
+def test_square_pixels_lie_beside_the_others(root: Path) -> None:
+    encode(root / "videos" / "wide.mp4", pictures(4, 96, 64), aspect=Fraction(2, 1))
+    made = {kind: prepare_dataset("samples", 32, root, None, square_pixels=kind) for kind in (False, True)}
+    for kind, dataset in made.items():
+        assert [c.folder for c in open_dataset("samples", 32, root, kind).clips] == [c.folder for c in dataset.clips]
+    wide = [next(clip for clip in dataset.clips if clip.name == "wide") for dataset in made.values()]
+    assert not np.array_equal(wide[0].frames, wide[1].frames)
+    with pytest.raises(MissingInputError, match="--size 64 --square-pixels"):
+        open_dataset("samples", 64, root, square_pixels=True)
+
+
 def test_bad_videos_among_good_ones(root: Path) -> None:
     """Each bad source is named with its reason, and the rest is used."""
     videos = root / "videos"

@@ -48,20 +48,25 @@ def test_all_notebooks_on_ones_own_videos_then_nothing_to_do(root):
     for name in names:
         cells = nbformat.read(folder / f"{name}.ipynb", as_version=4).cells
         assert all(cell.execution_count for cell in cells if cell.cell_type == "code"), name
-        assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", [])), name
+        kinds = {kind for cell in cells for output in cell.get("outputs", []) for kind in output.get("data", {})}
+        assert kinds & {"image/png", "image/jpeg"}, name
         assert json.loads((folder / f"{name}.metrics.json").read_text())["notebook"] == name
     # Exact counts and rate: the profile takes the first 6 frames and doubles their rate.
     film = open_source(folder / "videos" / f"{NAME}_x2.mp4")
     assert film.info.fps == Fraction(60000, 1001) and sum(1 for _ in film.frames()) == 11
     assert sorted(path.suffix for path in (folder / "videos").iterdir()) == [".mp4"] * 4
-    table = pd.read_csv(folder / "metrics.csv")
-    assert set(table["clip"]) == {NAME} and set(table["gap"]) == {2} and {"repeat", "linear blend", "model"} <= set(table["method"])
+    table = pd.read_csv(folder / "benchmark" / "summary.csv")
+    table = table[(table["clip"] == NAME) & (table["rows"] == "clean")]
+    assert set(table["gap"]) == {2} and {"repeat", "linear blend", "DIS", "minterpolate", "model"} <= set(table["method"])
     assert table[["psnr", "ssim", "lpips"]].notna().all().all()
+    assert NAME in (folder / "report.html").read_text(encoding="utf-8")
     assert load_model(folder / "flow" / "best.safetensors", "small").flow_trained
-    assert any("Look at" in line for line in lines)
+    assert any("Look at" in line for line in lines) and "  outputs/smoke/report.html" in lines
     said = "\n".join(lines)
     assert "left out, without a shot of 3 frames within the first 6: 0 short" in said
-    assert "left out, as video_limit is 1: z" in said and "gap 16 is left out: no clip has two frames 16 apart" in said
+    assert "64 px, test: left out, as video_limit is 1: z" in said
+    assert f"Left out: Clip {NAME!r} has 8 frames, gap 16 needs 17" in said
+    assert "Left out: Clip '0 short' has 2 frames, gap 2 needs 3" in said
     again: list[str] = []
     run("smoke", **options, log=again.append)
     assert sum("unchanged" in line for line in again) == len(names)

@@ -60,6 +60,40 @@ def test_consistency_is_zero_for_a_camera_that_stands_still():
     torch.testing.assert_close(losses.voxel_consistency(model, frames, codes), torch.tensor([2.0]), rtol=1e-4, atol=1e-5)
 
 
+class TellsTheBrightness:
+    """A pose network that says how much brighter the target is than the reference, six times."""
+
+    gain = torch.ones((), requires_grad=True)
+
+    def pose(self, reference, target):
+        return self.gain * (target.mean((1, 2, 3)) - reference.mean((1, 2, 3)))[:, None].expand(-1, 6)
+
+
+def test_pose_error_on_paper():
+    frames = torch.tensor([0.0, 0.1, 0.3])[None, :, None, None, None].expand(1, 3, 3, 4, 4)
+    true = (frames[:, None, :, 0, 0, 0] - frames[:, :, None, 0, 0, 0])[..., None].repeat(1, 1, 1, 6)
+    assert losses.pose_error(TellsTheBrightness(), frames, true).item() == pytest.approx(0, abs=1e-12)
+    true[:, [0, 1, 2], [0, 1, 2]] = 9.0  # what a frame's camera is to itself is not asked
+    true[0, 0, 1, 2] += 0.6  # one number of one of six pairs: 0.36 / 36
+    assert losses.pose_error(TellsTheBrightness(), frames, true).item() == pytest.approx(0.01, rel=1e-5)
+    # [i, j] is frame j seen from frame i: the other way round each of the pairs is off by twice its difference
+    flipped = -true.diagonal_scatter(torch.zeros(1, 6, 3), dim1=1, dim2=2)
+    flipped[0, 0, 1, 2] = -0.1
+    expected = sum(2 * (2 * d) ** 2 for d in (0.1, 0.2, 0.3)) / 6
+    assert losses.pose_error(TellsTheBrightness(), frames, flipped).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_pose_error_leaves_clips_of_unknown_cameras_out():
+    model = TellsTheBrightness()
+    frames = torch.tensor([[0.0, 0.5], [0.0, 0.5]])[:, :, None, None, None].expand(2, 2, 3, 4, 4)
+    poses = torch.zeros(2, 2, 2, 6)
+    poses[0] = torch.nan
+    found = losses.pose_error(model, frames, poses)
+    assert found.tolist() == [0.0, 0.25]
+    gradients = [torch.autograd.grad(value, model.gain, retain_graph=True)[0].item() for value in found]
+    assert gradients == [0.0, pytest.approx(0.5)]
+
+
 @torch.no_grad()
 def test_code_loss_weights_its_parts(weights):
     model, perceptual = build_model("small"), PerceptualLoss(weights, size=None)

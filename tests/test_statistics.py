@@ -86,6 +86,14 @@ def test_the_seed_decides_and_nothing_else():
     assert differences(scores, "b", seed=1)["low"][0] != first["low"][0]
 
 
+def test_a_minus_b_mirrors_b_minus_a():
+    rng = np.random.default_rng(0)
+    scores = pd.concat([table({"b": list(rng.normal(30, 1, 20)), "a": list(rng.normal(31, 1, 20))}, f"v{i}") for i in range(8)])
+    there, back = (differences(scores, reference).set_index("clip") for reference in "ab")
+    for low, high in (("low", "high"), ("high", "low")):
+        assert there[low].to_numpy() == pytest.approx(-back[high].to_numpy())
+
+
 def series(n: int, correlation: float, rng: np.random.Generator) -> np.ndarray:
     """A stationary first-order autoregressive series of mean 0 and variance 1."""
     x = np.empty(n)

@@ -14,14 +14,18 @@ import pandas as pd
 import pytest
 import torch
 from make_clips import pictures, save_images
+from PIL import Image
 from safetensors import safe_open
 
 from vae4d import load_model, stages
 from vae4d.checkpoint import read_checkpoint
-from vae4d.clips.datasets import prepare_dataset
+from vae4d.clips.datasets import open_dataset, prepare_dataset
 from vae4d.clips.windows import Batches
 from vae4d.errors import CheckpointError, ConfigError, MissingInputError, StorageError, TrainingError
-from vae4d.train import TrainConfig, train
+from vae4d.loop import Loop
+from vae4d.scenes import generate
+from vae4d.scenes.textures import split_of
+from vae4d.train import TrainConfig, scene_set, train, training_windows, validation_windows
 
 LOSSES = ["step", "loss", "gradient_norm"]
 
@@ -42,6 +46,26 @@ def options(data_root, tmp_path):
     common = {"dataset": str(data_root / "set"), "data_root": str(data_root), "input_size": 32, "perceptual_size": 0, "workers": 0}
     common |= {"max_steps": 4, "targets": 1, "clip_length": 3, "valid_freq": 2, "valid_clips": 2, "save_freq": 2, "device": "cpu"}
     return TrainConfig(savepath=str(tmp_path / "base"), **common)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """Two small photographs to train with, and one to validate with; the split goes by a file's bytes."""
+    folder, wanted, number = tmp_path_factory.mktemp("photographs"), {"train": 2, "test": 1}, 0
+    while any(wanted.values()):
+        path, number = folder / f"{number}.png", number + 1
+        Image.fromarray(pictures(1, 64, 64, seed=number)[0]).save(path)
+        if wanted[split_of(path)]:
+            wanted[split_of(path)] -= 1
+        else:
+            path.unlink()
+    return folder
+
+
+@pytest.fixture
+def scenes(options, photographs):
+    """The options with three procedural worlds an epoch and as many windows of the video."""
+    return dataclasses.replace(options, scenes=3, textures=str(photographs), lambda_perc=0.0, lambda_pose=100.0)
 
 
 def losses(folder: str) -> pd.DataFrame:
@@ -112,6 +136,92 @@ def test_resumed_losses_equal_uninterrupted_ones(options, tmp_path, stage):
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+# ---- procedural worlds
+
+
+def test_worlds_and_videos_are_mixed_and_resumed(scenes, tmp_path):
+    """One epoch, three windows of each kind; stopped in the middle, the losses go on as if it had not been."""
+    whole = dataclasses.replace(scenes, savepath=str(tmp_path / "whole"), max_steps=0, epochs=1, save_freq=1)
+    assert train(whole, quiet).steps == 6
+    parts = dataclasses.replace(whole, savepath=str(tmp_path / "parts"))
+    assert train(dataclasses.replace(parts, max_steps=3), quiet).steps == 3
+    assert train(parts, quiet).steps == 6
+    found = losses(whole.savepath)
+    pd.testing.assert_frame_equal(losses(parts.savepath)[[*LOSSES, "pose"]], found[[*LOSSES, "pose"]], check_exact=True)
+    assert (found["pose"] > 0).sum() == 3 and (found["pose"] == 0).sum() == 3  # nobody knows the camera of a video
+    rest = 10 * found["l1"] + found["consistency"]
+    assert ((found["loss"] - rest - 100 * found["pose"]).abs() < 1e-4 * found["loss"]).all()
+
+
+def test_worlds_alone_drawn_or_cached_give_the_same_losses(scenes, data_root, tmp_path):
+    """Without a data set; bare of videos there is nothing to open."""
+    root = tmp_path / "bare"
+    root.mkdir()
+    (root / "weights").symlink_to(data_root / "weights")
+    alone = dataclasses.replace(scenes, dataset="", data_root=str(root), savepath=str(tmp_path / "drawn"), augment=True)
+    train(alone, quiet)
+    assert sorted(path.name for path in root.iterdir()) == ["weights"]
+    lines: list[str] = []
+    train(dataclasses.replace(alone, scene_cache=True, savepath=str(tmp_path / "cached")), lines.append)
+    assert any("drew 3 of 3 procedural scenes" in line for line in lines)
+    (folder,) = (root / "cache").iterdir()
+    assert folder.name.startswith("scenes-") and folder.name.endswith("-32")
+    found = [losses(tmp_path / name)[[*LOSSES, "pose"]] for name in ("drawn", "cached")]
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+    assert len(found[0]) == 4 and (found[0]["pose"] > 0).all()
+
+
+def test_the_flow_stage_trains_with_worlds(scenes, tmp_path):
+    train(dataclasses.replace(scenes, max_steps=1), quiet)
+    flow = dataclasses.replace(scenes, stage="flow", savepath=str(tmp_path / "flow"), resume=f"{scenes.savepath}/newest.safetensors")
+    flow = dataclasses.replace(flow, lambda_pose=0.0, object_motion=6.0, pairs=1, triplets=1, max_steps=2, dataset="")
+    train(dataclasses.replace(flow, reconstruction_substeps=1, interpolation_substeps=1), quiet)
+    assert losses(flow.savepath)["loss"].notna().all() and load_model(tmp_path / "flow" / "newest.safetensors").flow_trained
+
+
+def test_motion_is_what_was_asked_for(scenes):
+    for change, cameras, objects in (({}, True, False), ({"object_motion": 6.0}, True, True), ({"camera_motion": 0.0}, False, False)):
+        windows = training_windows(dataclasses.replace(scenes, scenes=12, dataset="", **change), [], quiet)
+        worlds = generate(range(12), windows.scenes.options, windows.scenes.textures)
+        assert bool(worlds.camera_motion.max() > 0) is cameras and bool(worlds.object_motion.max() > 0) is objects
+        assert worlds.camera_motion.max() <= 8.1 and worlds.object_motion.max() <= 6.1
+
+
+def test_validation_has_worlds_of_other_photographs(scenes, data_root, photographs):
+    config = dataclasses.replace(scenes, valid_clips=2)
+    videos = open_dataset(config.dataset, 32, config.data_root).clips
+    found = validation_windows(config, videos)
+    assert [item["clip"] == -1 for item in found] == [False, False, True, True]
+    assert len(validation_windows(dataclasses.replace(config, dataset=""), [])) == 2
+    textures = [scene_set(config, 2, split, seed).textures.names for split, seed in (("train", 0), ("test", 1))]
+    assert [len(names) for names in textures] == [2, 1] and not set(textures[0]) & set(textures[1])
+    trained = training_windows(dataclasses.replace(config, scenes=4), [], quiet)
+    assert all(not torch.equal(a["frames"], b["frames"]) for a in found[2:] for b in trained)
+
+
+def test_a_start_from_a_checkpoint_keeps_it_where_training_makes_it_worse(options, tmp_path, monkeypatch):
+    train(dataclasses.replace(options, max_steps=2), quiet)
+    before = read_checkpoint(Path(options.savepath) / "newest.safetensors")[1]
+    scores = iter([30.0, 20.0, 25.0])
+    monkeypatch.setattr("vae4d.loop.validate", lambda *_: next(scores))
+    worse = dataclasses.replace(options, savepath=str(tmp_path / "worse"), resume=f"{options.savepath}/newest.safetensors")
+    assert train(worse, quiet).best_psnr == 30
+    assert pd.read_csv(tmp_path / "worse" / "validation.csv")["step"].tolist() == [0, 2, 4]
+    meta, best = read_checkpoint(tmp_path / "worse" / "best.safetensors")
+    assert meta["extra"]["step"] == 0 and all(torch.equal(best[name], before[name]) for name in best)
+    newest = read_checkpoint(tmp_path / "worse" / "newest.safetensors")[1]
+    assert any(not torch.equal(newest[name], before[name]) for name in best)
+
+
+def test_a_new_model_and_an_untrained_flow_are_not_scored_before_they_are_trained(options, tmp_path, monkeypatch):
+    steps: list[int] = []
+    monkeypatch.setattr(Loop, "validate", lambda self, step, _: steps.append(step) or self.keep_best(step, 1.0))
+    train(options, quiet)
+    flow = dataclasses.replace(options, stage="flow", savepath=str(tmp_path / "flow"), resume=f"{options.savepath}/newest.safetensors")
+    train(dataclasses.replace(flow, max_steps=2, pairs=1, triplets=1, reconstruction_substeps=1, interpolation_substeps=1), quiet)
+    assert steps == [2, 4, 2]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_process_can_go_on(options, tmp_path, number):
     """Interrupted in the middle of a step: the first two finish the step and save it, the last leaves the last checkpoint."""
@@ -148,7 +258,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(options, monkeypat
     monkeypatch.setattr(stages, "l1", lambda a, b: (a - b).flatten(1).mean(1) * float("nan"))
     seen: list[torch.Tensor] = []
     begin = stages.BaseStage.begin
-    monkeypatch.setattr(stages.BaseStage, "begin", lambda self, frames, *rest: seen.append(frames) or begin(self, frames, *rest))
+    monkeypatch.setattr(stages.BaseStage, "begin", lambda self, batch, *rest: seen.append(batch["frames"]) or begin(self, batch, *rest))
     with pytest.raises(TrainingError, match=r"step 3.*nan.*bad-batch-000003.*step 2, is untouched"):
         train(options, quiet)
     with safe_open(Path(options.savepath) / "bad-batch-000003.safetensors", framework="pt") as stream:
@@ -226,10 +336,16 @@ def test_every_window_is_drawn_once_an_epoch_in_an_order_of_its_own():
         ({"bsize": 0}, "bsize is 0"),
         ({"clip_length": 1}, "at least 2 frames"),
         ({"epochs": -1}, "epochs is -1"),
+        ({"dataset": ""}, "nothing to train on: set dataset, or scenes"),
+        ({"lambda_pose": 1.0}, "lambda_pose needs cameras that are known: set scenes"),
+        ({"scenes": -1}, "scenes is -1"),
+        ({"scenes": 1, "scene_share": 1.5}, r"scene_share is 1\.5"),
+        ({"scenes": 1, "camera_motion": 100.0}, "camera_motion is"),
+        ({"scenes": 1, "textures": "nowhere"}, "no folder nowhere of textures"),
     ],
 )
 def test_values_out_of_range(options, change, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, MissingInputError), match=message):
         train(dataclasses.replace(options, **change), quiet)
     assert not Path(options.savepath).exists()
 

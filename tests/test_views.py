@@ -97,7 +97,7 @@ def test_save_is_atomic_and_repeatable(tmp_path):
 def test_views_need_no_pyplot_and_show_themselves():
     code = (
         "import sys, numpy as np\nfrom vae4d import views\nfig = views.frame_strip(np.zeros((2, 3, 8, 8)))\n"
-        "assert fig._repr_png_().startswith(b'\\x89PNG')\nassert 'matplotlib.pyplot' not in sys.modules"
+        "assert fig._repr_mimebundle_()['image/png'].startswith(b'\\x89PNG')\nassert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
@@ -194,12 +194,19 @@ def test_shot_timeline_marks_cuts_and_repeats():
     assert [a.get_title() for a in fig.axes[:2]] == ["frame 0", "frame 3"] and len(images_of(fig)) == 2
 
 
+def test_photographs_are_shown_as_jpeg():
+    noise = np.random.default_rng(0).random((2, 3, 256, 256))
+    shown = views.frame_strip(noise)._repr_mimebundle_()
+    assert list(shown) == ["image/jpeg"] and shown["image/jpeg"].startswith(b"\xff\xd8")
+    assert list(views.frame_strip(np.zeros((2, 3, 8, 8)))._repr_mimebundle_()) == ["image/png"]
+
+
 def test_names_with_dollar_signs_are_no_formulas(tmp_path):
     clip = SimpleNamespace(name="a $b^^$ c", frames=np.zeros((3, 16, 16, 3), np.uint8), cuts=(), duplicates=())
     name = "a $b^^$ c"
     strip = views.frame_strip({name: grey(0.2, 0.4), "d": grey(0.2, 0.4)}, titles=[name, "e"])
     for fig in (views.shot_timeline(clip), strip):
-        assert views.save(fig, tmp_path / "a $b^^$ c.png").stat().st_size and fig._repr_png_()
+        assert views.save(fig, tmp_path / "a $b^^$ c.png").stat().st_size and fig._repr_mimebundle_()
     assert name in views.shot_timeline(clip).subfigs[1].axes[0].get_title(loc="left")
 
 
@@ -346,7 +353,7 @@ def test_strongest_keeps_to_the_count_and_covers_the_volume():
 def test_zero_flow_is_drawn_not_divided_by():
     still = np.zeros((4, 6, 8, 3))
     for draw in (views.voxel_flow_slices, views.voxel_flow_projections, views.voxel_flow_arrows):
-        assert draw(still)._repr_png_()
+        assert draw(still)._repr_mimebundle_()
 
 
 @pytest.mark.parametrize("draw", [views.code_slices, views.code_projections])
@@ -444,7 +451,7 @@ def test_camera_path_panels():
 
 
 def test_camera_path_of_one_frame_and_wrong_shape():
-    assert views.camera_path(np.eye(4)[None, :3])._repr_png_()
+    assert views.camera_path(np.eye(4)[None, :3])._repr_mimebundle_()
     with pytest.raises(ConfigError, match=r"trajectory must have the shape \(T, 3, 4\), not \(3, 4\)"):
         views.camera_path(np.eye(4)[:3])
 

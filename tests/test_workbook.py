@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from make_clips import pictures, save_images
 
+from vae4d.clips.datasets import prepare_dataset
 from vae4d.errors import ConfigError, MissingInputError
 from vae4d.train import TrainConfig
 from vae4d.views.figures import picture
+from vae4d.workbook import lineup
 from vae4d.workbook import notebook as workbook
 from vae4d.workbook.settings import DataSettings, ScoreSettings, SynthesisSettings, coerced, typed
 
@@ -75,6 +78,7 @@ def test_unknown_and_doubled_options_are_refused():
     [
         (DataSettings, {"input_size": 100}),
         (DataSettings, {"clip_length": 1}),
+        (DataSettings, {"worlds": 0}),
         (SynthesisSettings, {"factor": 0}),
         (SynthesisSettings, {"semantics": "mended"}),
         (SynthesisSettings, {"orbit_angle": math.inf}),
@@ -138,3 +142,15 @@ def test_figures_and_metrics_are_written(root):
     assert path == Path("outputs/t/02_train_autoencoder.metrics.json")
     assert (found["psnr"], found["nothing"], found["exact"], found["rows"]) == (2.5, None, "inf", [{"n": 3}])
     assert found["laps"].keys() == {"a step"} and found["peak_memory_gb"] > 0.05 and found["settings"]["input_size"] == 128
+
+
+def test_sizes_that_are_not_prepared_are_prepared_and_short_clips_take_no_place(root, capsys):
+    for seed, (name, frames) in enumerate({"train/a": 6, "test/a short": 3, "test/b": 6, "test/c": 6}.items()):
+        save_images(root / "films" / name, pictures(frames, 64, 64, seed))
+    prepare_dataset("films", 32, progress=None, require=())
+    capsys.readouterr()
+    settings = ScoreSettings(dataset="films", sizes=(32, 48), gaps=(4, 8), video_limit=1)
+    clips = lineup.scored_clips(settings)
+    assert [(clip.size, clip.name) for clip in clips] == [(size, name) for size in (32, 48) for name in ("a", "b", "a short")]
+    said = capsys.readouterr().out
+    assert "48 px, test: left out, as video_limit is 1: c" in said and said.count("6 frames, 25 frames a second") == 3  # 48 px alone

@@ -54,6 +54,7 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
     part.add_argument("dataset", nargs="?", default="samples", help="samples (default), a video, or a folder of videos or frames")
     part.add_argument("--size", type=int, default=128, help="side of the square frames in pixels (default: 128)")
     part.add_argument("--data-root", default="data", help="folder of samples, videos and cache (default: data)")
+    part.add_argument("--square-pixels", action="store_true", help="take pixels as square whatever the file says")
     part.set_defaults(command=prepare)
 
     part = commands.add_parser("assets", help="fetch weights and sample clips, or check those that are there")
@@ -105,7 +106,7 @@ def run(arguments: argparse.Namespace) -> None:
 def prepare(arguments: argparse.Namespace) -> None:
     from .clips.datasets import prepare_dataset
 
-    prepare_dataset(arguments.dataset, arguments.size, arguments.data_root)
+    prepare_dataset(arguments.dataset, arguments.size, arguments.data_root, square_pixels=arguments.square_pixels)
 
 
 def fetch(arguments: argparse.Namespace) -> None:

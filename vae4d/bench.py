@@ -9,6 +9,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -19,6 +20,10 @@ from .clips.cache import prepare
 from .clips.datasets import SAMPLES, prepare_dataset
 from .clips.video import open_source
 from .config import PRESETS
+from .evaluation.methods import PairMethod, blend
+from .evaluation.scoring import score_method
+from .perceptual import load_lpips
+from .scenes import WorldOptions, generate, load_textures, motion, render
 from .synthesis import interpolate
 from .train import TrainConfig, train
 
@@ -26,7 +31,7 @@ Say = Callable[[str], None]
 
 
 def main(data_root: str | Path = "data", say: Say = print) -> None:
-    """Decoding, encoding, synthesis of both presets and both training stages, one line each.
+    """Decoding, procedural scenes, synthesis of both presets, both training stages and scoring, a line each.
 
     Raises:
         MissingInputError: the sample clips were not fetched (`make setup`).
@@ -35,9 +40,11 @@ def main(data_root: str | Path = "data", say: Say = print) -> None:
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     say(f"torch {torch.__version__}, {name}")
     decoding(Path(data_root), say)
+    scenes(say)
     for preset, semantics in (("small", "repaired"), ("small", "published"), ("original", "repaired"), ("original", "published")):
         synthesis(preset, semantics, device, say)
     training(Path(data_root), say)
+    scoring(Path(data_root), say)
     say(f"peak resident memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
 
 
@@ -51,6 +58,22 @@ def decoding(data_root: Path, say: Say) -> None:
             seconds = time.perf_counter() - began
         size = f"{source.info.width}x{source.info.height}"
         say(f"prepare {source.path.name} {size} -> 128x128: {len(clip) / seconds:.0f} frames a second")
+
+
+def scenes(say: Say) -> None:
+    """Frames a second of procedural scenes with 12 objects: pictures, depth and ids; and with flow, masks and scene flow both ways."""
+    world = generate(range(12), WorldOptions(objects=(12, 12), kinds=("plane", "box", "sphere")), load_textures())
+
+    def films() -> list:
+        return [render(world, world.camera(t, 128), t) for t in (0.0, 1 / 3, 2 / 3, 1.0)]
+
+    def all_outputs() -> None:
+        for a, b in pairwise(films()):
+            motion(world, a, b), motion(world, b, a)
+
+    for run, what in ((films, "RGB, depth and ids"), (all_outputs, "all outputs, flow both ways")):
+        seconds = milliseconds("run()", {"run": run}) / 1000
+        say(f"procedural scenes 128x128, 12 objects, {what}: {4 * len(world) / seconds:.0f} frames a second")
 
 
 def synthesis(preset: str, semantics: str, device: torch.device, say: Say) -> None:
@@ -89,3 +112,14 @@ def training(data_root: Path, say: Say) -> None:
             wait, work = result.loader_ms, result.step_ms
             ratio = f"loader/step {wait / work:.3f}"
             say(f"{config.stage} stage, small 128 px: a step waits {wait:.1f} ms for data and computes for {work:.0f} ms ({ratio})")
+
+
+def scoring(data_root: Path, say: Say) -> None:
+    """Scored frames a second in one process, which computes on one thread, the blend's own time included."""
+    clip = prepare_dataset("samples", 128, data_root, progress=None).split("test")[0]
+    for what, lpips in (("PSNR, SSIM and motion", None), ("the same and LPIPS", load_lpips(data_root / "weights"))):
+        if what.endswith("LPIPS") and lpips is None:
+            say("scoring with LPIPS: the package lpips is not installed")
+            continue
+        scope = {"score": lambda lpips=lpips: score_method(clip, 4, "linear blend", PairMethod(blend), lpips, limit=16)}
+        say(f"scoring 128x128, {what}: {48 / milliseconds('score()', scope) * 1000:.0f} frames a second in one process")

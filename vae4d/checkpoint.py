@@ -22,6 +22,17 @@ from .model import VideoAutoencoder4D
 
 FORMAT = 1
 STAGES = ("base", "flow")
+WEIGHTS = Path(__file__).parent / "weights"  # checkpoints that come with the package, each with a model card beside it
+
+
+def shipped() -> list[str]:
+    """Names of the checkpoints that come with the package."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+
+
+def locate(checkpoint: str | Path) -> Path:
+    """A checkpoint's path, given by itself or by the name of one that comes with the package (such as "small")."""
+    return WEIGHTS / f"{checkpoint}.safetensors" if str(checkpoint) in shipped() else Path(checkpoint)
 
 
 def save_checkpoint(
@@ -38,6 +49,7 @@ def save_checkpoint(
     """
     path = Path(path)
     meta = {"format": FORMAT, "config": model.config.to_dict(), "stage": stage, "extra": extra or {}}
+    meta["flow_trained"] = stage == "flow" or model.flow_trained  # the base stage may go on from a model that knows flow
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with atomic_path(path) as partial:
         save_file(weights | (tensors or {}), partial, metadata={"vae4d": json.dumps(meta)})
@@ -45,15 +57,16 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
-    """Metadata and tensors (on the CPU) of a checkpoint.
+    """Metadata and tensors (on the CPU) of a checkpoint; `path` is what `locate` takes.
 
     Raises:
         MissingInputError: no such file.
         CheckpointError: the file is truncated, altered, or not a vae4d checkpoint.
     """
-    path = Path(path)
+    path = locate(path)
     if not path.is_file():
-        remedy = "run notebooks 02_train_autoencoder and 03_train_flow, or correct the path"
+        names = "".join(f", or name one that is here already: {name}" for name in shipped())
+        remedy = f"run notebooks 02_train_autoencoder and 03_train_flow, or correct the path{names}"
         raise MissingInputError(f"There is no checkpoint {path}: {remedy}.")
     try:
         with safe_open(path, framework="pt") as stream:
@@ -91,7 +104,7 @@ def load_model(path: str | Path, expected_preset: str | None = None) -> VideoAut
         what = f"{len(wrong)} tensors missing or misshapen, first {wrong[0]}"
         raise CheckpointError(f"{path} does not fit its own config ({what}): the file was altered, train anew.")
     model.load_state_dict(weights)
-    model.flow_trained = meta["stage"] == "flow"
+    model.flow_trained = meta.get("flow_trained", meta["stage"] == "flow")
     return model.eval()
 
 

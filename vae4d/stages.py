@@ -61,21 +61,32 @@ class BaseStage(nn.Module):
         return {"frames": frames, "targets": targets, "wanted": wanted, "features": features, "poses": batch.get("poses")}
 
     def forward(self, context: dict, substep: str) -> dict[str, Tensor]:
-        """Every target from the code of frame 0 and its pose: 10 L1 + 0.1 perceptual; plus the consistency of codes."""
-        frames, targets, model = context["frames"], context["targets"], self.model
+        """Every target from the code of frame 0 and its pose: 10 L1 + 0.1 perceptual; plus the consistency of codes.
+
+        A term of weight 0 is not computed: VGG alone takes four fifths of a step on a CPU.
+        """
+        frames, model = context["frames"], self.model
+        losses: dict[str, Tensor] = {}
+        if self.lambda_l1 or self.lambda_perc or self.lambda_voxel:
+            losses = self.reconstruct(frames, context)
+        if self.lambda_pose:
+            losses["pose"] = pose_error(model, frames, context["poses"])
+        weights = {"l1": self.lambda_l1, "perceptual": self.lambda_perc, "consistency": self.lambda_voxel, "pose": self.lambda_pose}
+        losses["loss"] = sum(weights[name] * value for name, value in losses.items())
+        return losses
+
+    def reconstruct(self, frames: Tensor, context: dict) -> dict[str, Tensor]:
+        """The losses of pictures and codes, not weighted."""
+        targets, model = context["targets"], self.model
         codes = model.encode(frames.flatten(0, 1)).code.unflatten(0, frames.shape[:2])
         first = frames[:, :1].expand(-1, len(targets), -1, -1, -1).flatten(0, 1)
         scene = codes[:, :1].expand(-1, len(targets), -1, -1, -1, -1).flatten(0, 1)
         images = model.decode(model.warp(scene, model.pose(first, context["wanted"]))).float()
         losses = {"l1": l1(images, context["wanted"])}
-        # VGG takes four fifths of a step on a CPU, so that it is not asked where nothing depends on it.
-        losses["perceptual"] = self.perceptual(images, context["features"]) if self.lambda_perc else torch.zeros_like(losses["l1"])
+        if self.lambda_perc:
+            losses["perceptual"] = self.perceptual(images, context["features"])
         losses = {name: value.unflatten(0, (frames.shape[0], -1)).mean(1) for name, value in losses.items()}
         losses["consistency"] = voxel_consistency(model, frames, codes)
-        losses["loss"] = self.lambda_l1 * losses["l1"] + self.lambda_perc * losses["perceptual"] + self.lambda_voxel * losses["consistency"]
-        if self.lambda_pose:
-            losses["pose"] = pose_error(model, frames, context["poses"])
-            losses["loss"] = losses["loss"] + self.lambda_pose * losses["pose"]
         return losses
 
     def predict(self, frames: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .assets import fetch_resnet50
-from .checkpoint import build_model, load_model
+from .checkpoint import build_model, load_model, locate
 from .clips.clip import Clip
 from .clips.datasets import open_dataset
 from .clips.windows import Batches, ClipWindows
@@ -42,7 +42,7 @@ class TrainConfig:
 
     stage: str = "base"  # base, then flow
     savepath: str = "outputs/train/base"  # folder of this run
-    resume: str = ""  # checkpoint to start from; the flow stage needs a base checkpoint
+    resume: str = ""  # checkpoint to start from (a path, or the name of shipped weights: small); the flow stage needs one
     dataset: str = "samples"  # as notebook 01_data prepared it; empty for procedural scenes alone
     data_root: str = "data"
     preset: str = "small"
@@ -61,6 +61,7 @@ class TrainConfig:
     object_motion: float = 0.0  # the same for its objects; the base stage learns from worlds that stand still
     textures: str = ""  # folder of photographs for the worlds; empty takes scikit-image's
     lr: float = 2e-4
+    beta1: float = -1.0  # Adam's memory of gradients; -1 takes the published system's: 0 in the base stage, 0.9 in the flow stage
     lambda_l1: float = 10.0  # base stage
     lambda_perc: float = 0.1  # base stage
     lambda_voxel: float = 1.0  # base stage
@@ -91,15 +92,19 @@ class TrainConfig:
         choice("mixed_precision", self.mixed_precision, ("no", "fp16", "bf16"))
         choice("device", self.device, ("auto", "cpu"))
         lowest = {"interval": 1, "epochs": 1, "bsize": 1, "valid_freq": 1, "valid_clips": 1, "save_freq": 1}
-        lowest |= {"reconstruction_substeps": 1, "interpolation_substeps": 1}
+        lowest |= {"reconstruction_substeps": 1, "interpolation_substeps": 1, "beta1": -1}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and not (lowest.get(field.name, 0) <= value < math.inf):
                 raise ConfigError(f"{field.name} is {value}: use a finite number of at least {lowest.get(field.name, 0)}.")
         if not self.dataset and not self.scenes:
             raise ConfigError("There is nothing to train on: set dataset, or scenes to a number of procedural worlds.")
+        if self.stage == "base" and not any((self.lambda_l1, self.lambda_perc, self.lambda_voxel, self.lambda_pose)):
+            raise ConfigError("All weights of the base stage's losses are 0: set one, such as lambda_l1.")
         if self.lambda_pose and not self.scenes:
             raise ConfigError("lambda_pose needs cameras that are known: set scenes to a number of procedural worlds, or lambda_pose to 0.")
+        if self.beta1 != -1 and not 0 <= self.beta1 < 1:
+            raise ConfigError(f"beta1 is {self.beta1}: use a number from 0 to below 1, or -1 for the published one.")
         if self.lr <= 0:
             raise ConfigError(f"lr is {self.lr}: use a positive number (2e-4 in the published system).")
         shortest = {"base": 2, "flow": 3}[self.stage]
@@ -210,13 +215,14 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
 
     identity = {name: value for name, value in dataclasses.asdict(config).items() if name not in config.free}
     identity["data"] = sorted(clip.sha256 for clip in videos if clip.split != "test")
-    identity["resume"] = sha256(config.resume) if config.resume else ""  # the weights, wherever the file lies
+    identity["resume"] = sha256(locate(config.resume)) if config.resume else ""  # the weights, wherever the file lies
     log = RunLog(Path(config.savepath), identity, config.restart)
     if log.tensors:
         state = stage.model.state_dict()
         stage.model.load_state_dict({name: log.tensors[name] for name in state})
     trained = [p for p in stage.model.parameters() if p.requires_grad]
-    adam = torch.optim.Adam(trained, lr=config.lr, betas=(0.0, 0.999) if config.stage == "base" else (0.9, 0.999))
+    beta1 = {"base": 0.0, "flow": 0.9}[config.stage] if config.beta1 == -1 else config.beta1
+    adam = torch.optim.Adam(trained, lr=config.lr, betas=(beta1, 0.999))
     restore_optimizer(adam, log.tensors)
     each = Batches.per_epoch(len(windows), config.bsize)
     total = min(config.epochs * each, config.max_steps or config.epochs * each)

@@ -3,7 +3,8 @@
 `<root>/<name>-<8 hex digits of the source's SHA-256>-<size>/` holds `frames.npy`, uint8 (N, S, S, 3) RGB, and
 `manifest.json`. The manifest is written last: a folder without one is unfinished and is taken up where it stopped.
 Frames are cropped centrally to a square as displayed (pixels that are not square are accounted for, nothing is
-squashed) and shrunk by exact area averaging, the usual filter of video benchmarks, or enlarged by a bicubic one.
+squashed) and shrunk by exact area averaging, the usual filter of video benchmarks, or enlarged by a bicubic one. With
+`square_pixels` (folder `...-<size>-square`) every pixel is taken as square, whatever the file says.
 Seconds count from the first frame.
 """
 
@@ -16,6 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,6 +45,7 @@ def prepare(
     fps: Fraction | int | None = None,
     progress: Progress | None = None,
     digest: str | None = None,
+    square_pixels: bool = False,
 ) -> Clip:
     """Decode a video or a folder of frames into the cache under `root`, or open what is there already.
 
@@ -56,6 +59,7 @@ def prepare(
         fps: rate of a folder of frames given by its path (25 when not given).
         progress: called with (frames done, frames in all or None).
         digest: SHA-256 of the source, where it is known already.
+        square_pixels: take pixels as square whatever the file says; files often state a wrong shape.
 
     Raises:
         ConfigError, VideoError, ClipError (another process is at it), StorageError (disk full, or `root` cannot be written).
@@ -66,19 +70,19 @@ def prepare(
         raise ConfigError(f"split = {split!r} is unknown: give one of {', '.join(SPLITS)}.")
     source = open_source(source, fps) if isinstance(source, str | Path) else source
     info, digest = source.info, digest or source.sha256()
-    folder = Path(root) / f"{_safe(source.name)}-{digest[:8]}-{size}"
+    folder = Path(root) / f"{_safe(source.name)}-{digest[:8]}-{size}{'-square' if square_pixels else ''}"
     manifest = {"format": FORMAT, "source": str(source.path), "name": source.name, "sha256": digest, "split": split}
     if (clip := _prepared(folder, manifest, source)) is not None:
         return clip
 
     _check_space(folder, (info.frames or 0) * size * size * 3, source.path)
-    with _locked(folder):
+    with locked(folder):
         if (clip := _prepared(folder, manifest, source)) is None:  # else another process has finished it meanwhile
             if (folder / "manifest.json").exists():  # damaged; a new file, as truncating the old one would kill who has mapped it
                 (folder / "manifest.json").unlink()
                 (folder / "frames.npy").unlink(missing_ok=True)
             try:
-                write_json(folder / "manifest.json", manifest | _make(source, folder, size, progress))
+                write_json(folder / "manifest.json", manifest | _make(source, folder, size, progress, square_pixels))
             except Vae4dError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -91,9 +95,11 @@ def prepare(
     return clip or Clip.open(folder)
 
 
-def _make(source: VideoFile | FrameFolder, folder: Path, size: int, progress: Progress | None) -> dict[str, Any]:
+def _make(
+    source: VideoFile | FrameFolder, folder: Path, size: int, progress: Progress | None, square_pixels: bool
+) -> dict[str, Any]:
     """Write the frames; returns what the manifest says of them."""
-    info = source.info
+    info = replace(source.info, pixel_aspect=Fraction(1)) if square_pixels else source.info
     crop = crop_box(info)
     count = _decode(source, folder, crop, size, progress)
     ticks = np.fromfile(_pts_path(folder), dtype="<i8")
@@ -244,8 +250,11 @@ def _check_space(folder: Path, needed: int, source: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it: one process at a time; the system frees the lock of a process that was killed."""
+def locked(folder: Path) -> Iterator[Path]:
+    """Make the folder and hold it: one process at a time; the system frees the lock of a process that was killed.
+
+    Yields the file that is locked, to be removed once the folder is finished.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = _pts_path(folder).open("ab")
@@ -262,7 +271,7 @@ def _locked(folder: Path) -> Iterator[None]:
             pass
         except (BlockingIOError, FileNotFoundError) as error:
             raise ClipError(f"{folder} is being written by another process: wait until it has finished.") from error
-        yield
+        yield _pts_path(folder)
 
 
 def _safe(name: str) -> str:

@@ -47,11 +47,13 @@ def prepare_dataset(
     data_root: str | Path = "data",
     progress: Callable[[str], None] | None = print,
     require: Sequence[str] = SPLITS,
+    square_pixels: bool = False,
 ) -> Dataset:
     """Decode every source of a data set into `data_root/cache` (what is there is kept) and open it.
 
     A source that cannot be read is reported through `progress` and left out, and so are files that are no source.
     `progress` gets plain lines. The hashes of videos that did not change are remembered in `cache/digests.json`.
+    With `square_pixels` the shape of pixels that a file states is ignored; both kinds exist side by side.
 
     Raises:
         ConfigError, MissingInputError: see `find_sources`. StorageError: disk full.
@@ -77,7 +79,8 @@ def prepare_dataset(
                 raise _LeakError(f"{twin.path} ({twin.split}) and {entry.path} ({entry.split}) are the same video: keep it in one split.")
             if twin is not entry:
                 raise VideoError(f"{entry.path} is the same video as {twin.path}.")
-            clip = prepare(source, root / "cache", size, entry.split, progress=_reporter(label, say), digest=digest)
+            reporter = _reporter(label, say)
+            clip = prepare(source, root / "cache", size, entry.split, progress=reporter, digest=digest, square_pixels=square_pixels)
         except VideoError as error:
             if entry.path == Path(dataset):  # the one video that was asked for
                 raise
@@ -93,25 +96,25 @@ def prepare_dataset(
             remedy = "put a video that can be read there"
             raise ClipError(f"The data set {str(dataset)!r} has no usable clip to {split} with: {remedy}.{reasons}")
     index = {"size": size, "clips": [[c.folder.name, c.split] for c in clips], "skipped": [[str(p), reason] for p, reason in skipped]}
-    write_json(_index_path(dataset, size, root), index)
+    write_json(_index_path(dataset, size, root, square_pixels), index)
     write_json(root / "cache" / DIGESTS, digests)
     return Dataset(str(dataset), clips, skipped)
 
 
-def open_dataset(dataset: str | Path, size: int, data_root: str | Path = "data") -> Dataset:
-    """Open what `prepare_dataset` prepared for the same data set and size; the videos are not needed.
+def open_dataset(dataset: str | Path, size: int, data_root: str | Path = "data", square_pixels: bool = False) -> Dataset:
+    """Open what `prepare_dataset` prepared for the same data set, size and pixels; the videos are not needed.
 
     `data_root/cache` can be carried to another machine: name the data set there as it was named when prepared.
 
     Raises:
         MissingInputError: not prepared yet. ClipError: a prepared clip is damaged. ConfigError: no such data set.
     """
-    path = _index_path(dataset, size, Path(data_root))
+    path = _index_path(dataset, size, Path(data_root), square_pixels)
     if not path.exists():
         if str(dataset) != "samples" and not Path(dataset).exists():
             find_sources(dataset, data_root)  # says what is wrong with the name
         state = f"The data set {str(dataset)!r} at {size} px was not prepared ({path} is missing)"
-        command = f"python -m vae4d prepare {shlex.quote(str(dataset))} --size {size}"
+        command = f"python -m vae4d prepare {shlex.quote(str(dataset))} --size {size}{' --square-pixels' if square_pixels else ''}"
         command += "" if Path(data_root) == Path("data") else f" --data-root {shlex.quote(str(data_root))}"
         raise MissingInputError(f"{state}: run notebook 01_data first, or `{command}`.")
     try:
@@ -140,12 +143,12 @@ def _read_digests(root: Path) -> dict[str, list]:
         return {}
 
 
-def _index_path(dataset: str | Path, size: int, root: Path) -> Path:
+def _index_path(dataset: str | Path, size: int, root: Path, square_pixels: bool) -> Path:
     name = str(dataset)
     if name != "samples":
         text = Path(os.path.normpath(name)).as_posix()
         name = f"{Path(text).stem[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return root / "cache" / f"{name}-{size}.json"
+    return root / "cache" / f"{name}-{size}{'-square' if square_pixels else ''}.json"
 
 
 def _reporter(label: str, say: Callable[[str], None], interval: float = 5.0) -> Callable[[int, int | None], None]:

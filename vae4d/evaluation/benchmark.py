@@ -21,7 +21,6 @@ import pandas as pd
 from ..clips.clip import Clip
 from ..config import choice
 from ..errors import ClipError, ConfigError, MethodError, MissingInputError
-from ..files import atomic_path, write_json, write_text
 from . import record
 from .leaks import THRESHOLD, find_leaks, leak_sentence
 from .methods import Method
@@ -117,14 +116,8 @@ def benchmark(
         "clips": [one | {"gaps": record.pair_counts(clip, gaps, limit)} for clip, one in zip(clips, records, strict=True)],
         "leaks": checked, "flags": flags, "left_out": left_out, "failures": failures,
     }  # fmt: skip
-    for name, rows in (("scores", scores), ("summary", table), ("differences", compared)):
-        with atomic_path(folder / f"{name}.csv") as partial_path:
-            rows.to_csv(partial_path, index=False)
-    write_json(folder / "benchmark.json", about)
-    if traces:
-        write_text(folder / "failures.log", "\n".join(traces))
-    else:
-        (folder / "failures.log").unlink(missing_ok=True)
+    tables = {"scores": scores, "summary": table, "differences": compared}
+    record.write_results(folder, tables, "benchmark.json", about, "failures.log", traces)
     return Results(folder, scores, table, compared, about)
 
 
@@ -143,7 +136,7 @@ def _units(
                 left_out.append(str(error))
                 continue
             for name, method in methods.items():
-                if not _wanted(clip, described[name]["trained"], splits):
+                if not wanted(clip, described[name]["trained"], splits):
                     continue
                 key = record.part_key(about, gap, limit, {"name": name, **described[name]}, metrics)
                 part = folder / "parts" / f"{safe_name(label)}-{clip.size}-gap{gap}-{safe_name(name)}-{key}.csv"
@@ -151,7 +144,8 @@ def _units(
     return units, left_out
 
 
-def _wanted(clip: Clip, trained: bool, splits: str) -> bool:
+def wanted(clip: Clip, trained: bool, splits: str) -> bool:
+    """Whether a method, trained or not, is scored on a clip; see the module."""
     return clip.split == "test" or splits == "all" or (splits == "auto" and not trained)
 
 
@@ -194,7 +188,7 @@ def _flags(
     clips: Sequence[Clip], labels: Mapping[str, str], described: Mapping[str, dict], splits: str, checked: dict[str, Any]
 ) -> list[dict[str, str]]:
     """Rows of trained methods that prove nothing: on a clip of another split than test, or one that shares footage with such a clip."""
-    split = {labels[clip.sha256]: clip.split for clip in clips if _wanted(clip, True, splits)}
+    split = {labels[clip.sha256]: clip.split for clip in clips if wanted(clip, True, splits)}
     reasons = {label: f"the clip is in split {name}" for label, name in split.items() if name != "test"}
     for pair in checked["pairs"]:
         ends = ((pair["clip"], pair["other"], pair["other split"]), (pair["other"], pair["clip"], pair["split"]))

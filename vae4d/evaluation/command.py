@@ -1,4 +1,7 @@
-"""The command `python -m vae4d evaluate`: clips and methods from the command line, the benchmark, its tables as text."""
+"""The command `python -m vae4d evaluate`: clips and methods from the command line, the benchmark, its tables as text and as a page.
+
+With `--export FOLDER` it scores nothing: it writes the given frames for another program, whose frames `--frames` scores then.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..checkpoint import shipped
+from ..clips.clip import Clip
 from ..clips.datasets import prepare_dataset
-from ..errors import ConfigError
-from .benchmark import SPLIT_RULES, Results, benchmark
-from .frame_folders import FrameFolderMethod
+from ..errors import ClipError, ConfigError, MissingInputError
+from .benchmark import SPLIT_RULES, Results, Say, benchmark, wanted
+from .frame_folders import FrameFolderMethod, export_given
 from .methods import BASELINES, Method, ModelMethod, baselines, load_user_method
+from .record import labels_of
 
 
 def add_options(part: argparse.ArgumentParser) -> None:
@@ -24,11 +30,14 @@ def add_options(part: argparse.ArgumentParser) -> None:
     part.add_argument("--gaps", nargs="+", type=int, default=[2, 4, 8], help="source frames between the given ones (default: 2 4 8)")
     part.add_argument("--methods", nargs="*", default=list(BASELINES), metavar="NAME",
                       help=f"baselines: {', '.join(BASELINES)} (default: all)")
-    part.add_argument("--checkpoint", nargs="+", action="extend", default=[], metavar="PATH", help="models to score beside them")
+    part.add_argument("--checkpoint", nargs="*", action="extend", metavar="PATH",
+                      help="models to score beside them (default: those that come with the package; with no PATH none)")
     part.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the models (default: cpu)")
     part.add_argument("--frames", nargs="+", action="extend", default=[], metavar="FOLDER", help="frames that another program made")
+    part.add_argument("--export", metavar="FOLDER", help="score nothing: write the given frames there, for another program")
     part.add_argument("--method", dest="functions", nargs="+", action="extend", default=[], metavar="FILE.py:FUNCTION",
                       help="a function (first, second, times) of your own")
+    part.add_argument("--square-pixels", action="store_true", help="take pixels as square whatever the file says")
     part.add_argument("--splits", choices=SPLIT_RULES, default="auto",
                       help="auto (default): baselines on all clips, models on test clips; or every method on test, or on all")
     part.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
@@ -38,20 +47,48 @@ def add_options(part: argparse.ArgumentParser) -> None:
     part.add_argument("--output", default="outputs/benchmark", help="folder of the results (default: outputs/benchmark)")
 
 
-def evaluate(arguments: argparse.Namespace) -> Results:
-    """Prepare the clips at every size, score, and print the tables."""
+def evaluate(arguments: argparse.Namespace) -> Results | None:
+    """Prepare the clips at every size, score, print the tables and write the page; or export the given frames (then None)."""
     say = partial(print, flush=True)  # shows at once in a pipe or a log file as well
-    methods = methods_of(arguments)
-    clips = []
+    methods = {} if arguments.export else methods_of(arguments)
+    clips: list[Clip] = []
     for size in dict.fromkeys(arguments.sizes):
-        clips += prepare_dataset(arguments.dataset, size, arguments.data_root, say, require=()).clips
+        clips += prepare_dataset(arguments.dataset, size, arguments.data_root, say, (), arguments.square_pixels).clips
+    if arguments.export:
+        export(clips, arguments.gaps, arguments.export, arguments.splits, say)
+        return None
     results = benchmark(
         clips, methods, arguments.gaps, arguments.output, arguments.lpips, arguments.workers, arguments.limit, arguments.splits,
         arguments.seed, weights=Path(arguments.data_root) / "weights", progress=say,
     )  # fmt: skip
     say("\n" + tables(results))
     say(f"\nWritten to {results.folder}: scores.csv, summary.csv, differences.csv, benchmark.json")
+    from ..workbook.pages import write_page  # draws: only where everything has been scored
+
+    try:
+        say(f"The same with charts, as one page that opens offline: {write_page(results, clips, methods, arguments.seed)}")
+    except MissingInputError as error:
+        say(f"No report.html: {error}")
     return results
+
+
+def export(clips: Sequence[Clip], gaps: Sequence[int], folder: str | Path, splits: str, say: Say) -> None:
+    """Write the given frames of all clips that a method of another program is scored on, see `frame_folders`.
+
+    Raises:
+        ClipError: no clip has a pair of frames at any of the gaps. ConfigError: a gap below 2. StorageError: see `export_given`.
+    """
+    labels, written = labels_of(clips), 0
+    for clip in (clip for clip in clips if wanted(clip, False, splits)):
+        for gap in dict.fromkeys(gaps):
+            try:
+                say(f"{export_given(clip, gap, folder, labels[clip.sha256])}: every {gap}th frame, and wanted.csv")
+                written += 1
+            except ClipError as error:
+                say(f"Left out: {error}")
+    if not written:
+        raise ClipError("Nothing can be exported: choose smaller gaps or longer clips.")
+    say("Make the frames that each wanted.csv lists, in the same layout, and score them with the same options and --frames THEIR_FOLDER.")
 
 
 def methods_of(arguments: argparse.Namespace) -> dict[str, Method]:
@@ -61,7 +98,8 @@ def methods_of(arguments: argparse.Namespace) -> dict[str, Method]:
         ConfigError: an unknown baseline, or two methods of one name. MissingInputError: no such checkpoint or folder.
     """
     made: list[tuple[str, Method]] = [*baselines(arguments.methods).items()]
-    made += zip(model_names(arguments.checkpoint), (ModelMethod(path, arguments.device) for path in arguments.checkpoint), strict=True)
+    checkpoints = shipped() if arguments.checkpoint is None else arguments.checkpoint
+    made += zip(model_names(checkpoints), (ModelMethod(path, arguments.device) for path in checkpoints), strict=True)
     made += [(Path(folder).name, FrameFolderMethod(folder)) for folder in arguments.frames]
     made += [(where.rpartition(":")[2], load_user_method(where)) for where in arguments.functions]
     names = [name for name, _ in made]

@@ -21,7 +21,6 @@ picture hangs on them (the sum over channels of |importance_mask * code|, see `l
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -101,8 +100,7 @@ class ModelEstimator:
     """
 
     def __init__(self, method: ModelMethod):
-        # Weights of its own: a method loads them in inference mode, and such tensors take no part in the importance mask's gradient.
-        self.method = copy.copy(method)
+        self.method = method
         self.settings: Settings = {**method.settings, "cube_centre": CENTRE}
 
     def __call__(self, first: Tensor, second: Tensor) -> Estimate:

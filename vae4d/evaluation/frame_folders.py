@@ -92,7 +92,8 @@ class FrameFolderMethod:
             beyond = sorted(path for path in folder.glob("*.png") if path.name > end.name)
             if beyond:
                 what = f"{folder} holds {beyond[0].name}, and the last frame given of {pair.clip} is {end.name}"
-                raise MethodError(f"{what}: number the frames as in the clip, from 000000.png on, and remove what is beyond.")
+                remedy = "number the frames as in the clip, from 000000.png on, remove what is beyond, and score without a limit on pairs"
+                raise MethodError(f"{what}: {remedy}.")
 
 
 def read_frame(path: Path, pair: Pair) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..checkpoint import load_model
+from ..checkpoint import load_model, locate
 from ..config import SEMANTICS, choice
 from ..errors import ConfigError, MethodError, MissingInputError
 from ..files import sha256
@@ -104,7 +104,7 @@ class ModelMethod:
 
     def __init__(self, checkpoint: str | Path, device: str = "cpu", semantics: str = "repaired", use_flow: bool | None = None):
         choice("semantics", semantics, SEMANTICS)
-        self.checkpoint, self.device = Path(checkpoint).absolute(), device
+        self.checkpoint, self.device = locate(checkpoint).absolute(), device
         if not self.checkpoint.is_file():
             raise MissingInputError(f"There is no checkpoint {checkpoint}: train one with notebooks 02 and 03, or correct the path.")
         self.how = {"semantics": semantics, "use_flow": use_flow}
@@ -119,7 +119,8 @@ class ModelMethod:
     def model(self) -> VideoAutoencoder4D:
         """The model on its device, in eval mode."""
         if self._model is None:
-            self._model = load_model(self.checkpoint).to(self.device)
+            with torch.inference_mode(False):  # tensors made in inference mode take no part in any gradient, whoever needs one later
+                self._model = load_model(self.checkpoint).to(self.device)
         return self._model
 
     def __call__(self, pairs: Iterable[Pair]) -> Iterator[Tensor]:

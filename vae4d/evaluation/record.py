@@ -1,4 +1,4 @@
-"""What a benchmark's figures hang on: versions, definitions, clips, settings; and the key under which a finished part is kept."""
+"""What a benchmark's figures hang on: versions, definitions, clips, settings; the key of a finished part; how results are written."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..assets import load_alexnet
 from ..clips.clip import Clip
 from ..errors import ClipError, Vae4dError
-from ..files import sha256
+from ..files import atomic_path, sha256, write_json, write_text
 from .methods import Method, UserFunction
 from .optical_flow import opencv_version
 from .pairs import pairs_of
@@ -151,3 +152,21 @@ def sentence(error: BaseException) -> str:
 def rows_of(methods: Mapping[str, Method]) -> dict[str, dict[str, Any]]:
     """`method_record` of every method by name."""
     return {name: method_record(method) for name, method in methods.items()}
+
+
+def write_results(
+    folder: Path, tables: Mapping[str, pd.DataFrame], name: str, about: Mapping[str, Any], log: str, traces: Sequence[str]
+) -> None:
+    """Write tables as `<name>.csv`, their record as JSON, and the tracebacks of what failed; without any there is no log.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    for table, rows in tables.items():
+        with atomic_path(folder / f"{table}.csv") as partial:
+            rows.to_csv(partial, index=False)
+    write_json(folder / name, about)
+    if traces:
+        write_text(folder / log, "\n".join(traces))
+    else:
+        (folder / log).unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..metrics import psnr_of_mse
 from .scene_cases import STILL
-from .statistics import LEAST, RESAMPLES, _interval, _rng
+from .statistics import RESAMPLES, mean_interval, row_generator
 
 COLUMNS = ["bin", "method", "measure", "unit", "motion", "worlds", "values", "undefined", "no_parallax", "exact", "mean", "low", "high"]
 ALL = "all"
@@ -34,14 +34,8 @@ def scene_summary(scores: pd.DataFrame, seed: int = 0, resamples: int = RESAMPLE
         worlds = part.groupby("world", sort=True).agg(known=("known", "mean"), motion=("motion", "first")).dropna(subset="known")
         means = worlds["known"].to_numpy()
         counts = (len(part), *(int(part[name].sum()) for name in ("undefined", "no_parallax", "exact")))
-        mean, low, high = np.nan, np.nan, np.nan
-        if len(means):
-            mean = float(means.mean())
-        elif counts[-1]:
-            mean = np.inf
-        if len(means) >= LEAST:
-            draws = _rng(seed, "scenes", limits, method, measure).integers(len(means), size=(resamples, len(means)))
-            low, high = _interval(means[draws].mean(axis=1))
+        mean = float(means.mean()) if len(means) else np.inf if counts[-1] else np.nan
+        low, high = mean_interval(means, row_generator(seed, "scenes", limits, method, measure), resamples)
         common = (worlds["motion"].mean(), len(means), *counts)
         table.append((limits, method, measure, unit, *common, mean, low, high))
         if measure == "mse":

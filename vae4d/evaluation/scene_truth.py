@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import ConfigError, MethodError
-from ..files import atomic_path, sha256, write_json, write_text
+from ..files import atomic_path, sha256
 from ..scenes.textures import Textures, load_textures
 from . import record
 from .estimates import Estimator
@@ -121,14 +121,8 @@ def score_scenes(
         raise MethodError(f"Nothing could be scored on scenes; the first failure: {failures[0]['message']}")
     summary = scene_summary(scores, seed)
     about["failures"] = [{key: failure[key] for key in ("method", "bin", "world", "message")} for failure in failures]
-    for name, table in (("scene_scores", scores), ("scene_summary", summary)):
-        with atomic_path(folder / f"{name}.csv") as partial_path:
-            table.to_csv(partial_path, index=False)
-    write_json(folder / "scenes.json", about)
-    if traces:
-        write_text(folder / "scene_failures.log", "\n".join(traces))
-    else:
-        (folder / "scene_failures.log").unlink(missing_ok=True)
+    tables = {"scene_scores": scores, "scene_summary": summary}
+    record.write_results(folder, tables, "scenes.json", about, "scene_failures.log", traces)
     return SceneScores(folder, scores, summary, about)
 
 

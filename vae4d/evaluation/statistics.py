@@ -6,8 +6,9 @@ pairs are resampled in blocks that stay within a shot, and across clips whole vi
 Within a clip: circular blocks (Politis & Romano 1992) of max(5, n^(1/3)) of its n pairs, at most a shot's length; a block that reaches
 the end of a shot goes on at the shot's beginning. Blocks of short shots are drawn more often, so that every pair is as likely as any
 other. Across clips: the mean of the videos' means, videos drawn with replacement. Below `LEAST` pairs or videos no interval is given:
-low and high are NaN, "not estimable". Intervals are percentiles of at least `RESAMPLES` resamples. They depend on the seed and on the
-labels of a row, not on what else is in the table or in which order.
+low and high are NaN, "not estimable". Intervals are percentiles of at least `RESAMPLES` resamples. They depend on the seed
+and on a row's clip, size, gap, metric and motion, not on what else is in the table or in which order. Method and reference have no part
+in the draws, so that a minus b mirrors b minus a.
 """
 
 from __future__ import annotations
@@ -140,18 +141,15 @@ def _differences(pairs: pd.DataFrame, labels: tuple[str, ...], seed: int, resamp
         total, count = part["total"].to_numpy(), part["frames"].to_numpy(float)
         low = high = np.nan
         if (count > 0).sum() >= LEAST:
-            rng = _rng(seed, clip, size, gap, method, *labels)
-            low, high = _interval(block_means(total, count, part["run"].to_numpy(), rng, resamples))
+            rng = row_generator(seed, clip, size, gap, *labels[1:])  # the same draws for all methods: a minus b mirrors b minus a
+            low, high = percentiles(block_means(total, count, part["run"].to_numpy(), rng, resamples))
         mean = total.sum() / count.sum() if count.any() else np.nan
         rows.append((clip, size, gap, method, *labels[:2], 1, int((count > 0).sum()), int(count.sum()), int(part["undefined"].sum()),
                      mean, low, high))
     clips = pd.DataFrame(rows, columns=DIFFERENCES)
     for (size, gap, method), part in clips.groupby(["size", "gap", "method"], sort=True):
         means = part["mean"].dropna().to_numpy()
-        low = high = np.nan
-        if len(means) >= LEAST:
-            draws = _rng(seed, "all", size, gap, method, *labels).integers(len(means), size=(resamples, len(means)))
-            low, high = _interval(means[draws].mean(axis=1))
+        low, high = mean_interval(means, row_generator(seed, "all", size, gap, *labels[1:]), resamples)
         sums = (int(part[column].sum()) for column in ("pairs", "frames", "undefined"))
         rows.append(("all", size, gap, method, *labels[:2], len(means), *sums, means.mean() if len(means) else np.nan, low, high))
     return rows
@@ -181,12 +179,20 @@ def block_means(total: np.ndarray, count: np.ndarray, runs: np.ndarray, rng: np.
     return block_total[draws].sum(axis=1)[counts > 0] / counts[counts > 0]  # a sample may miss a motion bin altogether
 
 
-def _interval(means: np.ndarray) -> tuple[float, float]:
+def mean_interval(values: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """95 % interval of the mean of independent values (n,), drawn with replacement; (NaN, NaN) below `LEAST` of them."""
+    if len(values) < LEAST:
+        return float("nan"), float("nan")
+    return percentiles(values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1))
+
+
+def percentiles(means: np.ndarray) -> tuple[float, float]:
+    """The 2.5th and the 97.5th percentile of resampled means."""
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
-def _rng(seed: int, *labels: object) -> np.random.Generator:
+def row_generator(seed: int, *labels: object) -> np.random.Generator:
     """A generator of its own for every row of a table."""
     digest = hashlib.sha256(repr((seed, *map(str, labels))).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))

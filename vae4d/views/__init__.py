@@ -1,7 +1,8 @@
 """Views: plain functions from data (numpy or torch) to a Figure. `views.save(fig, path)` writes one as a PNG.
 
 frames.py draws frames, clips and image flow, volumes.py codes and voxel flow, charts.py curves and camera paths, scores.py methods with
-their intervals, truth.py estimates beside the truth of procedural worlds; tables.py knows the metrics' names and directions, figures.py
+their intervals, truth.py estimates beside the truth of procedural worlds, worlds.py that
+truth alone; tables.py knows the metrics' names and directions, figures.py
 has the style and the checks that they share. What is to be compared shares one scale.
 """
 
@@ -11,6 +12,7 @@ from .frames import comparison_strip, frame_differences, frame_strip, image_flow
 from .scores import interval_chart
 from .truth import flow_and_depth, masked_views, pose_comparison
 from .volumes import code_projections, code_slices, voxel_flow_arrows, voxel_flow_projections, voxel_flow_slices
+from .worlds import world_truth
 
 __all__ = [
     "camera_path",
@@ -30,4 +32,5 @@ __all__ = [
     "voxel_flow_arrows",
     "voxel_flow_projections",
     "voxel_flow_slices",
+    "world_truth",
 ]

@@ -128,12 +128,13 @@ def angles(rotations: np.ndarray) -> np.ndarray:
 
 
 @view
-def camera_path(trajectory: Any, cameras: int = 8) -> Figure:
+def camera_path(trajectory: Any, cameras: int = 8, unit: str = "cube units") -> Figure:
     """A camera's path: frusta in space, the view from above, and translation and angles over frames.
 
     Args:
         trajectory: (T, 3, 4), [R | t] per frame.
         cameras: at most so many frusta, evenly spread over the path.
+        unit: of the translations.
 
     Raises:
         ConfigError: another shape, or `cameras` below 1.
@@ -157,7 +158,7 @@ def camera_path(trajectory: Any, cameras: int = 8) -> Figure:
     top.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach), aspect="equal")
     top.set(title="from above (arrows: forward)", xlabel="x (right)", ylabel="z (forward)")
     top.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-    for row, values, title in ((0, place, "translation (cube units)"), (1, angles(rotation), "rotation about (degrees)")):
+    for row, values, title in ((0, place, f"translation ({unit})"), (1, angles(rotation), "rotation about (degrees)")):
         ax = fig.add_subplot(grid[row, 2])
         for k, name in enumerate("xyz"):
             ax.plot(values[:, k], color=PALETTE[k], linestyle=LINES[k], label=name)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ..errors import ConfigError
 from ..files import atomic_path
@@ -53,6 +54,10 @@ STYLE = {
 }
 
 
+LARGE = 250_000  # bytes of a PNG
+QUALITY = 92  # of a JPEG without chroma subsampling, about 44 dB
+
+
 class Picture(Figure):
     """A Figure that Jupyter shows without pyplot, and that keeps its style whenever it is drawn."""
 
@@ -64,10 +69,15 @@ class Picture(Figure):
         with matplotlib.rc_context(STYLE):  # the layout may make ticks before anything is drawn
             super().savefig(*args, **kwargs)
 
-    def _repr_png_(self) -> bytes:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, bytes]:
+        """PNG, or JPEG where that is large, as of photographs: a notebook keeps every picture, and so it is a third of the size."""
         buffer = io.BytesIO()
         self.savefig(buffer, format="png")
-        return buffer.getvalue()
+        if len(buffer.getvalue()) <= LARGE:
+            return {"image/png": buffer.getvalue()}
+        smaller = io.BytesIO()
+        Image.open(buffer).convert("RGB").save(smaller, "JPEG", quality=QUALITY, subsampling=0)
+        return {"image/jpeg": smaller.getvalue()}
 
 
 def picture(height: float, width: float = WIDTH, images: bool = False) -> Picture:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..clips.clip import SPLITS, Clip
 from ..clips.datasets import open_dataset, prepare_dataset
-from ..errors import ClipError, ConfigError, Vae4dError
+from ..errors import ClipError, ConfigError, MissingInputError, Vae4dError
 from ..evaluation.frame_folders import FrameFolderMethod
 from ..evaluation.identity import COLUMNS, FramePair, identity_tests
 from ..evaluation.methods import Method, ModelMethod, PairMethod, baselines, load_user_method
@@ -30,21 +30,24 @@ IDENTITY_GAP = 4
 def scored_clips(settings: ScoreSettings) -> list[Clip]:
     """The clips of a data set at every size, at most `video_limit` of each split, one's own first; what is left out is printed.
 
-    The first size is the one that 01_data prepared; the others are prepared here where they are not.
+    A size that 01_data did not prepare is prepared here.
 
     Raises:
         MissingInputError, ClipError, ConfigError, VideoError: see `open_dataset` and `prepare_dataset`.
     """
-    first, *others = settings.sizes
-    sets = [open_dataset(settings.dataset, first), *(prepare_dataset(settings.dataset, size, require=()) for size in others)]
     clips: list[Clip] = []
-    for size, data in zip(settings.sizes, sets, strict=True):
+    for size in settings.sizes:
+        try:
+            data = open_dataset(settings.dataset, size)
+        except MissingInputError:
+            data = prepare_dataset(settings.dataset, size, require=())
         for split in SPLITS:
             part = own_first(data.split(split))
-            kept = part[: settings.video_limit or None]
-            clips += kept
-            if len(part) > len(kept):
-                print(f"{size} px, {split}: left out, as video_limit is {settings.video_limit}: {named(part[len(kept) :])}")
+            long = [clip for clip in part if len(clip) > min(settings.gaps)]
+            kept = long[: settings.video_limit or None]
+            clips += kept + [clip for clip in part if clip not in long]  # of what is too short the benchmark says so
+            if len(long) > len(kept):
+                print(f"{size} px, {split}: left out, as video_limit is {settings.video_limit}: {named(long[len(kept) :])}")
     return clips
 
 

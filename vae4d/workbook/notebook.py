@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from ..checkpoint import locate
 from ..errors import ConfigError, MissingInputError
 from ..files import write_json
 from ..views.figures import save
@@ -39,12 +40,12 @@ def repository_root(start: Path | None = None) -> Path:
 
 
 def require(path: str | Path, notebook: str) -> Path:
-    """`path`, which `notebook` writes.
+    """`path`, which `notebook` writes, or the path of the shipped checkpoint of that name.
 
     Raises:
         MissingInputError: it does not exist.
     """
-    path = Path(path)
+    path = locate(path)
     if not path.exists():
         raise MissingInputError(f"{path} is missing: run notebook {notebook} first (with the same run_dir).")
     return path

@@ -75,7 +75,7 @@ def run(profile: str = "quick", *, root: str | Path = ".", video: str | Path | N
         known = later and expected.keys() >= set(later)
         log(f"{number} done in {duration(seconds)}" + (f", about {duration(sum(map(expected.get, later)))} left" if known else ""))
     log(f"\nReady after {duration(time.monotonic() - began)}. Look at:")
-    for place in [*(f"{step.name}.ipynb" for step in steps), "figures", "videos", "metrics.csv"]:
+    for place in [*(f"{step.name}.ipynb" for step in steps), "figures", "videos", "report.html"]:
         if (root / run_dir / place).exists():
             log(f"  {run_dir}/{place}")
     return root / run_dir

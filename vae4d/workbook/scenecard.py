@@ -13,7 +13,7 @@ from ..evaluation.scene_cases import STILL
 from ..evaluation.scene_measures import PLANE, UNMOVED
 from ..evaluation.scene_summary import ALL
 from ..evaluation.scene_truth import SceneScores
-from ..evaluation.statistics import LEAST, RESAMPLES
+from ..evaluation.statistics import LEAST, mean_interval
 from ..views.scores import interval_chart
 from .scorecard import VARIANTS
 from .sheet import Chart
@@ -150,8 +150,7 @@ def paired_sentence(scores: pd.DataFrame, measure: str, subject: str, reference:
     if len(difference) < LEAST:
         mean = signed(difference.mean(), decimals) if len(difference) else "n/a"
         return f"{subject} minus {reference}, {title}: {mean}, interval not estimable ({len(difference)} worlds, {LEAST} are needed)."
-    draws = np.random.default_rng(seed).integers(len(difference), size=(RESAMPLES, len(difference)))
-    low, high = np.percentile(difference[draws].mean(axis=1), [2.5, 97.5])
+    low, high = mean_interval(difference, np.random.default_rng(seed))
     better, worse = (low > 0, high < 0) if higher else (high < 0, low > 0)
     word = "better than" if better else "worse than" if worse else "not told apart from"
     mean, low, high = (signed(value, decimals) for value in (difference.mean(), low, high))

@@ -26,10 +26,12 @@ class DataSettings:
     input_size: int = 128  # pixels, side of the square frames
     interval: int = 1  # distance between the frames of a window, in source frames
     clip_length: int = 4  # frames of a window
+    worlds: int = 8  # procedural worlds that are shown
+    textures: str = ""  # folder of photographs for them; empty takes scikit-image's
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, interval=1, clip_length=2, seed=0)
+        at_least(self, interval=1, clip_length=2, worlds=1, seed=0)
         check_size(self.input_size)
 
 
@@ -64,7 +66,7 @@ class ScoreSettings:
 
     run_dir: str = "outputs/quick"
     dataset: str = "samples"
-    sizes: tuple[int, ...] = (128, 256)  # pixels, sides of the square frames; the first is the one that 01_data prepared
+    sizes: tuple[int, ...] = (128, 256)  # pixels, sides of the square frames; the first is that of the procedural worlds too
     gaps: tuple[int, ...] = (2, 4, 8)  # distances between the two given frames, in source frames
     resume: str = ""  # checkpoint; empty takes the best of the run's flow stage, "none" scores the baselines alone
     method: str = ""  # a function of one's own, "my_file.py:function"

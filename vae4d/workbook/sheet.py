@@ -10,7 +10,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..evaluation.report import Page, Picture, Table
+from ..views.figures import save
 from .notebook import Workbook, display
+
+NOTHING = "Nothing to show: what this section needs was not scored."
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,9 @@ class Sheet:
         self.page.section(title)
         for piece in pieces:
             if isinstance(piece, Chart):
-                self.book.show(piece.figure, piece.name)
+                display(piece.figure)
                 say(piece.caption)
-                path = self.book.folder / "figures" / f"{self.book.name[:2]}_{piece.name}.png"
-                self.page.add(Picture.read(path, piece.alt, piece.caption))
+                self.page.add(picture_of(piece, self.book.folder / "figures" / f"{self.book.name[:2]}_{piece.name}.png"))
                 continue
             if isinstance(piece, Table):
                 display(piece)
@@ -48,15 +50,19 @@ class Sheet:
                     say(line, "- ")
             self.page.add(piece)
         if not self.page.sections[-1].blocks:
-            nothing = "Nothing to show: what this section needs was not scored."
-            say(nothing)
-            self.page.add(nothing)
+            say(NOTHING)
+            self.page.add(NOTHING)
 
     def write(self, name: str = "report.html") -> Path:
         """Write the page into the run's folder and link to it."""
         path = self.page.write(self.book.folder / name)
         self.book.link(path, f"everything above as one file that opens offline, {path.stat().st_size / 1e6:.1f} MB")
         return path
+
+
+def picture_of(chart: Chart, path: Path) -> Picture:
+    """Save a chart's figure as a PNG, for the page."""
+    return Picture.read(save(chart.figure, path), chart.alt, chart.caption)
 
 
 def say(text: str, mark: str = "") -> None:
