@@ -79,7 +79,8 @@ class RunLog:
         if not path.is_file():
             return
         lines = path.read_text(encoding="utf-8").splitlines()
-        kept = lines[:1] + [line for line in lines[1:] if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= self.step]
+        last = self.step if self.tensors else -1  # without a checkpoint nothing is kept, not even the row of step 0
+        kept = lines[:1] + [line for line in lines[1:] if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= last]
         write_text(path, "".join(f"{line}\n" for line in kept))
 
     def write(self, name: str, row: dict) -> None:

@@ -97,6 +97,8 @@ class TrainConfig:
             value = getattr(self, field.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and not (lowest.get(field.name, 0) <= value < math.inf):
                 raise ConfigError(f"{field.name} is {value}: use a finite number of at least {lowest.get(field.name, 0)}.")
+        if self.input_size < 32 or self.input_size % 16:
+            raise ConfigError(f"input_size is {self.input_size}: use a multiple of 16 of at least 32.")
         if not self.dataset and not self.scenes:
             raise ConfigError("There is nothing to train on: set dataset, or scenes to a number of procedural worlds.")
         if self.stage == "base" and not any((self.lambda_l1, self.lambda_perc, self.lambda_voxel, self.lambda_pose)):
@@ -215,6 +217,7 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
 
     identity = {name: value for name, value in dataclasses.asdict(config).items() if name not in config.free}
     identity["data"] = sorted(clip.sha256 for clip in videos if clip.split != "test")
+    identity["textures"] = load_textures(config.textures or None).sha256 if config.scenes else ""
     identity["resume"] = sha256(locate(config.resume)) if config.resume else ""  # the weights, wherever the file lies
     log = RunLog(Path(config.savepath), identity, config.restart)
     if log.tensors:

@@ -40,7 +40,7 @@ def world_truth(images: Any, ids: Any, depth: Any, scene_flow: Any, rows: Sequen
         side_label(plain(line[0]), rows[r])
         line[0].imshow(shown[r], vmin=0, vmax=1)
         plain(line[1]).imshow(colours[numbers[r]])
-        for ax, values, top in zip(line[2:], (maps[0][r], maps[1][r]), (None, max(float(maps[1][r].max()), 1e-6)), strict=True):
+        for ax, values, top in zip(line[2:], (maps[0][r], maps[1][r]), (None, float(maps[1][r].max()) or 1.0), strict=True):
             mappable = plain(ax).imshow(values, cmap=AMOUNT, vmin=None if top is None else 0, vmax=top)
             fig.colorbar(mappable, ax=ax, fraction=0.046, pad=0.04).locator.set_params(nbins=4)
     for ax, title in zip(axes[0], ("picture", "object", "depth", "motion in space"), strict=True):
