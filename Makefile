@@ -7,6 +7,7 @@
 #                     outputs/benchmark/); with VIDEO=my.mp4 on a data set of your own
 # make lab            set up, then open JupyterLab on the notebooks
 # make bench          print speed and memory figures
+# make weights        train the weights that come along anew, by the recipe of vae4d/weights/small.md (results in outputs/weights/)
 # make clean          remove results, prepared clips and caches; videos, weights and .venv stay
 
 SHELL := /bin/bash
@@ -19,7 +20,7 @@ ASSETS := data/weights/vgg16.safetensors data/weights/alexnet.safetensors \
           data/samples/bigbuckbunny.mp4 data/samples/carphone_pristine.mp4 data/samples/bikes.mp4
 OPTIONS = $(if $(VIDEO),--video "$(VIDEO)") $(foreach setting,$(SET),--set '$(setting)')
 
-.PHONY: setup run full test evaluate lab bench clean
+.PHONY: setup run full test evaluate lab bench weights clean
 
 setup: $(STAMP)
 	@for file in $(ASSETS); do test -s $$file || exec $(RUN) assets; done
@@ -50,6 +51,16 @@ lab: setup
 
 bench: setup
 	$(RUN) bench
+
+# Stage by stage from the one before; each stops after its minutes, and the same command goes on with one that was interrupted.
+WORLDS := --scene-cache --clip-length 3 --beta1 0.9 --epochs 1000 --augment
+PICTURES := $(WORLDS) --dataset samples --scenes 4000 --scene-share 0.85 --bsize 4 --targets 2 --lambda-pose 1000 --mixed-precision bf16
+weights: setup
+	$(RUN) prepare --size 128
+	$(RUN) train base --savepath outputs/weights/1-camera $(WORLDS) --dataset "" --scenes 4000 --bsize 8 --targets 1 --lambda-l1 0 \
+		--lambda-perc 0 --lambda-voxel 0 --lambda-pose 1000 --lr 1e-3 --max-minutes 5
+	$(RUN) train base --savepath outputs/weights/2-pictures --resume outputs/weights/1-camera/newest.safetensors $(PICTURES) \
+		--lambda-perc 0 --lr 1e-3 --max-minutes 22
 
 clean:
 	rm -rf outputs/* data/cache build *.egg-info .pytest_cache .ruff_cache

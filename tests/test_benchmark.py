@@ -127,13 +127,14 @@ def test_a_failing_method_loses_its_own_rows(clips, tmp_path):
             raise ZeroDivisionError("division\nby zero")
         return blend(first, second, times)
 
-    methods = baselines(SIMPLE) | {"mine": PairMethod(fails_on_the_test_clip), "wrong": PairMethod(lambda a, b, t: a)}
+    methods = baselines(SIMPLE) | {"mine": PairMethod(fails_on_the_test_clip), "wrong": PairMethod(lambda a, b, t: sys.exit(3))}
     lines = []
     results = run(clips, tmp_path, methods, gaps=(2,), progress=lines.append)
     assert set(results.scores["method"]) == {"repeat", "linear blend", "mine"}
     assert set(results.scores.loc[results.scores["method"] == "mine", "clip"]) == {"train", "validate"}
     failures = results.record["failures"]
     assert [(f["method"], f["clip"]) for f in failures] == [("wrong", "train"), ("wrong", "validate"), ("mine", "test"), ("wrong", "test")]
+    assert failures[0]["message"] == "SystemExit: 3"  # a method that ends itself does not end the run
     assert failures[2]["message"] == "ZeroDivisionError: division by zero" and failures[2]["gap"] == 2 and failures[2]["size"] == 32
     assert "Traceback" in (tmp_path / "failures.log").read_text() and any("FAILED. ZeroDivisionError" in line for line in lines)
     rows = results.summary.set_index(["clip", "method", "rows"])
@@ -157,6 +158,8 @@ def test_nothing_left_is_an_error(clips, tmp_path):
         run([], tmp_path)
     with pytest.raises(ConfigError, match="needs a method and a gap"):
         benchmark(clips, {}, folder=tmp_path)
+    with pytest.raises(ConfigError, match=r"give PairMethod\(function\) for a plain function"):
+        run(clips, tmp_path, {"mine": blend})
     with pytest.raises(ConfigError, match="splits"):
         run(clips, tmp_path, splits="train")
 
@@ -303,6 +306,9 @@ def test_the_command_prints_tables_and_names_what_is_wrong(tmp_path, capsys):
     assert main([*wanted, "--methods", "RIFE"]) == 2 and "'RIFE'" in capsys.readouterr().err
     assert main([*wanted, "--methods", "repeat", "--checkpoint", "none.safetensors"]) == 2
     assert "There is no checkpoint none.safetensors" in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert main([*wanted, "--methods", "repeat", "--checkpoint", "none.safetensors", "--device", "cuda"]) == 2
+        assert "there is no GPU that torch can use" in capsys.readouterr().err
     (tmp_path / "repeat.py").write_text("def repeat(first, second, times): ...\n")
     assert main([*wanted, "--methods", "repeat", "--method", f"{tmp_path / 'repeat.py'}:repeat"]) == 2
     assert "Two methods are called 'repeat'" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 import sys
 from dataclasses import replace
 
@@ -160,6 +161,11 @@ def test_a_users_function_joins(tmp_path):
     mine = load_user_method(f"{path}:halve")
     assert torch.equal(next(mine(pairs_of(frames)))[0], frames[0] / 2) and mine.settings["function"] == "halve"
     assert len(mine.settings["sha256"]) == 64
+    (tmp_path / "random.py").write_text(  # a dataclass asks sys.modules for its module, which is not the library's of that name
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Own:\n    part: float = 0.25\n"
+        "def scale(first, second, times):\n    return first[None] * Own().part\n")  # fmt: skip
+    assert torch.equal(next(load_user_method(f"{tmp_path}/random.py:scale")(pairs_of(frames)))[0], frames[0] / 4)
+    assert hasattr(sys.modules.get("random", random), "random")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +177,7 @@ def test_a_users_function_joins(tmp_path):
         ("x = 1", "mine.py:x", "mine.py has no function 'x'"),
         ("import nothing_of_this_name", "mine.py:f", "mine.py cannot be run .ModuleNotFoundError: .*nothing_of_this_name"),
         ("def f(:", "mine.py:f", "mine.py cannot be run .SyntaxError"),
+        ("import sys\nsys.exit(3)", "mine.py:f", "mine.py cannot be run .SystemExit: 3"),
     ],
 )
 def test_a_users_file_that_cannot_serve_is_named(tmp_path, text, where, message):

@@ -147,6 +147,40 @@ def test_charts_by_clip_and_by_motion():
     assert sentence.startswith(start) and scorecard.undefined(found) == 0 and scorecard.same_frames(found)
 
 
+def test_a_reference_that_failed_is_left_out_of_charts_and_strips(monkeypatch):
+    found = results()
+    more = found.scores.assign(gap=8, start=found.scores["start"] * 2)
+    scores = pd.concat([found.scores, more[more["method"] != "DIS"]], ignore_index=True)
+    compared = pd.concat([differences(scores, name) for name in ("linear blend", "DIS")])
+    short = dataclasses.replace(found, scores=scores, summary=summary(scores, {(128, 8, "DIS")}), differences=compared)
+    (chart,) = scorecard.clip_charts(short)
+    titles = [ax.get_title() for ax in chart.figure.axes]
+    assert titles == ["minus linear blend, gap 4", "minus linear blend, gap 8", "minus DIS, gap 4", ""]  # the last place is empty
+    nowhere = dataclasses.replace(found, scores=more[more["method"] != "DIS"], summary=summary(more))
+    assert list(scorecard.motion_tables(nowhere, 0)) == ["linear blend"]
+
+    # DIS was scored on bunny alone: of the model's frames, all on bikes, it is not asked again
+    kept = found.scores[(found.scores["method"] != "DIS") | (found.scores["clip"] == "bunny")]
+    drawn = []
+    monkeypatch.setattr(strips, "retrace", lambda rows, clips, size, gap, methods: drawn.append(list(methods)) or (None, {}))
+    monkeypatch.setattr(strips, "comparison_strip", lambda *args, **options: None)
+    names = dict.fromkeys(("repeat", "linear blend", "DIS", "model"), PairMethod(blend))
+    charts = list(strips.strips(dataclasses.replace(found, scores=kept), [], names))
+    assert drawn == [["model", "linear blend"]] and [chart.name for chart in charts] == ["strip_model_linear_blend_gap4"]
+
+
+def test_equal_frame_numbers_of_two_clips_are_two_cases(monkeypatch):
+    rows = [(clip, 128, 4, 0, 2, 0.5, False, False, method, psnr)
+            for clip, gain in (("bikes", 3.0), ("bunny", -3.0)) for method, psnr in (("linear blend", 30.0), ("model", 30.0 + gain))]
+    scores = pd.DataFrame(rows, columns=["clip", "size", "gap", "start", "frame", "t", "cut", "repeated", "method", "psnr"])
+    seen = []
+    monkeypatch.setattr(strips, "retrace", lambda rows, *_: seen.append(rows["clip"].tolist()) or (None, {}))
+    monkeypatch.setattr(strips, "comparison_strip", lambda *args, **options: None)
+    found = dataclasses.replace(results(), scores=scores, summary=results().summary)
+    list(strips.strips(found, [], {"model": PairMethod(blend), "linear blend": PairMethod(blend)}, count=1))
+    assert seen == [["bikes", "bunny"]]
+
+
 def test_without_a_model_dis_is_judged_on_all_clips():
     found = results()
     kept = found.scores[found.scores["method"] != "model"]

@@ -36,6 +36,13 @@ def test_summary_on_paper():
     assert rows.loc[("c", "b", "clean"), "psnr_pooled"] == pytest.approx(10) and np.isnan(one["lpips"])
 
 
+def test_a_clip_all_of_whose_pairs_span_cuts_has_no_clean_row():
+    scores = table({"a": [20.0, 30.0], "b": [10.0] * 2}, cuts=[0, 1])
+    short = summary(scores)
+    assert set(short["rows"]) == {"cuts included"} and list(short["psnr"][short["method"] == "a"]) == [25, 25]  # the clip's and "all"
+    assert differences(scores, "b").empty
+
+
 def test_a_method_that_is_exact_everywhere_has_an_infinite_mean():
     row = summary(table({"a": [np.inf] * 3})).iloc[0]
     assert np.isinf(row["psnr"]) and np.isinf(row["psnr_pooled"]) and row["exact"] == 3

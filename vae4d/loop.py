@@ -159,7 +159,7 @@ class Loop:
         self.log.save(self.bare.model, self.bare.name, self.adam.optimizer, state | self.recipe())
 
     def recipe(self) -> dict:
-        return {"recipe": dataclasses.asdict(self.config)}
+        return {"recipe": dataclasses.asdict(self.config), "data": self.log.identity["data"]}
 
     def result(self, step: int) -> TrainResult:
         wait, work = (1000 * float(torch.tensor(times or [math.nan]).median()) for times in (self.waits, self.works))

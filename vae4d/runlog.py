@@ -42,7 +42,7 @@ class RunLog:
     def __init__(self, folder: Path, identity: dict, restart: bool = False):
         self.folder = folder
         options = folder / "options.json"
-        identity = json.loads(json.dumps(identity))
+        identity = self.identity = json.loads(json.dumps(identity))
         if options.is_file():
             before = json.loads(options.read_text(encoding="utf-8"))
             changed = sorted(name for name in before.keys() | identity.keys() if before.get(name) != identity.get(name))

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .assets import fetch_resnet50
-from .checkpoint import build_model, load_model, locate
+from .checkpoint import build_model, load_model, locate, read_checkpoint
 from .clips.clip import Clip
 from .clips.datasets import open_dataset
 from .clips.windows import Batches, ClipWindows
@@ -216,7 +216,8 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
     accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)
 
     identity = {name: value for name, value in dataclasses.asdict(config).items() if name not in config.free}
-    identity["data"] = sorted(clip.sha256 for clip in videos if clip.split != "test")
+    before = read_checkpoint(config.resume)[0]["extra"].get("data", []) if config.resume else []
+    identity["data"] = sorted({clip.sha256 for clip in videos if clip.split != "test"} | set(before))  # all that the weights have seen
     identity["textures"] = load_textures(config.textures or None).sha256 if config.scenes else ""
     identity["resume"] = sha256(locate(config.resume)) if config.resume else ""  # the weights, wherever the file lies
     log = RunLog(Path(config.savepath), identity, config.restart)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from ..checkpoint import shipped
 from ..clips.clip import Clip
@@ -27,7 +28,7 @@ def add_options(part: argparse.ArgumentParser) -> None:
     part.add_argument("--dataset", default="samples", help="samples (default), a video, or a folder of videos or frames")
     part.add_argument("--data-root", default="data", help="folder of samples, videos, cache and weights (default: data)")
     part.add_argument("--sizes", nargs="+", type=int, default=[128, 256], help="sides of the square frames (default: 128 256)")
-    part.add_argument("--gaps", nargs="+", type=int, default=[2, 4, 8], help="source frames between the given ones (default: 2 4 8)")
+    part.add_argument("--gaps", nargs="+", type=int, default=[2, 4, 8], help="distance of given frames, source frames (default: 2 4 8)")
     part.add_argument("--methods", nargs="*", default=list(BASELINES), metavar="NAME",
                       help=f"baselines: {', '.join(BASELINES)} (default: all)")
     part.add_argument("--checkpoint", nargs="*", action="extend", metavar="PATH",
@@ -36,7 +37,7 @@ def add_options(part: argparse.ArgumentParser) -> None:
     part.add_argument("--frames", nargs="+", action="extend", default=[], metavar="FOLDER", help="frames that another program made")
     part.add_argument("--export", metavar="FOLDER", help="score nothing: write the given frames there, for another program")
     part.add_argument("--method", dest="functions", nargs="+", action="extend", default=[], metavar="FILE.py:FUNCTION",
-                      help="a function (first, second, times) of your own")
+                      help="a function (first, second, times) of your own; scored anew when this file changes")
     part.add_argument("--square-pixels", action="store_true", help="take pixels as square whatever the file says")
     part.add_argument("--splits", choices=SPLIT_RULES, default="auto",
                       help="auto (default): baselines on all clips, models on test clips; or every method on test, or on all")
@@ -95,10 +96,12 @@ def methods_of(arguments: argparse.Namespace) -> dict[str, Method]:
     """The methods that the command line names.
 
     Raises:
-        ConfigError: an unknown baseline, or two methods of one name. MissingInputError: no such checkpoint or folder.
+        ConfigError: an unknown baseline, two methods of one name, or no GPU. MissingInputError: no such checkpoint or folder.
     """
     made: list[tuple[str, Method]] = [*baselines(arguments.methods).items()]
     checkpoints = shipped() if arguments.checkpoint is None else arguments.checkpoint
+    if checkpoints and arguments.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda, and there is no GPU that torch can use: take --device cpu, or install torch with CUDA.")
     made += zip(model_names(checkpoints), (ModelMethod(path, arguments.device) for path in checkpoints), strict=True)
     made += [(Path(folder).name, FrameFolderMethod(folder)) for folder in arguments.frames]
     made += [(where.rpartition(":")[2], load_user_method(where)) for where in arguments.functions]

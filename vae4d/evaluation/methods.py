@@ -10,6 +10,7 @@ A method joins by one function: `PairMethod(my_function, version="2")`, `my_func
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,13 +193,15 @@ class UserFunction:
     def load(self) -> PairFunction:
         """Run the file and return its function."""
         if self._function is None:
-            spec = importlib.util.spec_from_file_location(Path(self.path).stem, self.path)
+            name = f"vae4d_user_{Path(self.path).stem}"  # no other module's name
+            spec = importlib.util.spec_from_file_location(name, self.path)
             if spec is None or spec.loader is None:
                 raise ConfigError(f"{self.path} is no Python file: give one that ends in .py.")
             module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module  # where dataclasses look for the module of a class
             try:
                 spec.loader.exec_module(module)
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # also a script that ends itself when it is read
                 raise ConfigError(f"{self.path} cannot be run ({type(error).__name__}: {error}): correct it and start again.") from error
             self._function = getattr(module, self.name, None)
             if not callable(self._function):

@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..assets import load_alexnet
 from ..clips.clip import Clip
-from ..errors import ClipError, Vae4dError
+from ..errors import ClipError, ConfigError, Vae4dError
 from ..files import atomic_path, sha256, write_json, write_text
 from .methods import Method, UserFunction
 from .optical_flow import opencv_version
@@ -82,7 +82,13 @@ def frames_sha256(clip: Clip) -> str:
 
 
 def method_record(method: Method) -> dict[str, Any]:
-    """A method's settings, and the hash of its code where there is any to be read."""
+    """A method's settings, and the hash of its code where there is any to be read.
+
+    Raises:
+        ConfigError: it has no settings.
+    """
+    if not isinstance(getattr(method, "settings", None), Mapping):
+        raise ConfigError(f"{method!r} has no settings, so it is no method: give PairMethod(function) for a plain function.")
     code = code_sha256(method)
     return {"settings": dict(method.settings), "trained": trained(method)} | ({"code": code} if code else {})
 

@@ -142,10 +142,11 @@ class SceneCase:
     @cached_property
     def offset(self) -> Tensor:
         """(3, 4) float64: the novel camera, `BASELINE` of the median depth away in any direction, turned by a degree or so."""
-        numbers = torch.randn(2, 3, generator=torch.Generator().manual_seed(self.seed), dtype=torch.float64)
+        draws = torch.Generator().manual_seed(world_seed(self.seed, "novel camera", 0))  # apart from those that made the world
+        numbers = torch.randn(2, 3, generator=draws, dtype=torch.float64)
         direction, axis = numbers / numbers.norm(dim=1, keepdim=True)
         low, high = TURN
-        turn = math.radians(low + (high - low) * torch.rand((), generator=torch.Generator().manual_seed(self.seed)).item())
+        turn = math.radians(low + (high - low) * torch.rand((), generator=draws).item())
         return torch.cat([rotation_by(axis * turn), (direction * BASELINE * self.median_depth)[:, None]], dim=1)
 
     @cached_property

@@ -162,7 +162,7 @@ def _run(
             for unit in list(rows):
                 try:
                     values = unit.score(case)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     failure = {"method": unit.name, "bin": case.bin, "world": case.seed, "message": record.sentence(error)}
                     failed.append((failure | {"part": unit.part.name}, traceback.format_exc()))
                     del rows[unit]

@@ -59,7 +59,7 @@ def summary(scores: pd.DataFrame, failed: Collection[tuple[int, int, str]] = ())
 
 def _over_videos(table: pd.DataFrame, failed: Collection[tuple[int, int, str]]) -> pd.DataFrame:
     """The rows of the clip "all" for rows of `summary`."""
-    kept = [label not in set(failed) for label in zip(table["size"], table["gap"], table["method"], strict=True)]
+    kept = np.array([label not in set(failed) for label in zip(table["size"], table["gap"], table["method"], strict=True)], dtype=bool)
     parts = []
     for _, part in table[kept].groupby(["size", "gap"], sort=False):
         common = set.intersection(*(set(clips) for _, clips in part.groupby("method")["clip"]))

@@ -56,7 +56,7 @@ def score_unit(unit: Unit) -> Outcome:
     lpips = lpips_model(unit.weights) if unit.weights else None
     try:
         scores = score_method(unit.clip, unit.gap, unit.name, unit.method, lpips, unit.limit, unit.label)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a method that ends itself loses its rows like any other
         return Outcome(time.perf_counter() - began, _failure(unit, sentence(error)), traceback.format_exc())
     with FINISHING, atomic_path(unit.part) as partial_path:
         scores.to_csv(partial_path, index=False)

@@ -107,7 +107,7 @@ def identity(settings: ScoreSettings, clips: Sequence[Clip], methods: Mapping[st
         more = {"model": method.model, **scenes} if name in models_of(methods) else {}
         try:
             tables.append(identity_tests(name, method, pairs, **more))
-        except Exception as error:  # a user's function may fail in any way at t = 0 or 1, and that must not end the report
+        except (Exception, SystemExit) as error:  # a user's function may fail in any way at t = 0 or 1, and that must not end the report
             failed.append(f"{name} has no identity tests: {error if isinstance(error, Vae4dError) else repr(error)}")
     return pd.concat(tables, ignore_index=True), failed
 

@@ -128,7 +128,7 @@ def motion_tables(results: Results, seed: int) -> dict[str, pd.DataFrame]:
     """`difference_by_motion` to each reference, at the gaps of `primary`."""
     chosen = results.scores[~results.scores["method"].str.startswith(VARIANTS)]
     chosen = chosen.set_index(["size", "gap"]).loc[primary(results)].reset_index()
-    names = set(results.scores["method"])
+    names = set(chosen["method"])
     return {name: difference_by_motion(chosen, name, seed=seed) for name in REFERENCES if name in names}
 
 
@@ -173,7 +173,8 @@ def clip_charts(results: Results) -> Iterator[Chart]:
             clips = [clip for clip in dict.fromkeys(rows["clip"]) if clip != "all"][:CLIPS]
             rows = rows[rows["clip"].isin([*clips, "all"])]
             names = rows["clip"].replace("all", "all videos")
-            found[f"minus {reference}, gap {gap}"] = rows.assign(category=names, count=rows["pairs"])
+            if len(rows):  # none where the reference failed
+                found[f"minus {reference}, gap {gap}"] = rows.assign(category=names, count=rows["pairs"])
     if found:
         caption = (
             f"PSNR of each method minus that of the reference, {size} px: clip by clip with 95 % intervals from blocks of pairs, and over "

@@ -23,6 +23,7 @@ from .sheet import Chart
 
 APART = 4  # gaps between two frames that are shown, so that they are not one moment twice
 
+
 def extremes(
     scores: pd.DataFrame, size: int, gap: int, subject: str, reference: str, count: int = 2
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -80,11 +81,16 @@ def strips(results: Results, clips: Sequence[Clip], methods: Mapping[str, Method
     for subject in subjects(results):
         for reference in REFERENCES:
             for size, gap in primary(results):
-                if subject == reference or not {subject, reference} <= set(results.scores.query("size == @size and gap == @gap")["method"]):
+                scores = clean(results.scores.query("size == @size and gap == @gap"))
+                if subject == reference or not {subject, reference} <= set(scores["method"]):
                     continue
-                best, worst = extremes(results.scores, size, gap, subject, reference, count)
-                rows = pd.concat([best, worst[~worst["frame"].isin(best["frame"])]], ignore_index=True)
-                shown = {name: methods[name] for name in dict.fromkeys((subject, *REFERENCES)) if name in methods}
+                best, worst = extremes(scores, size, gap, subject, reference, count)
+                rows = pd.concat([best, worst]).drop_duplicates(["clip", "frame"], ignore_index=True)
+                if rows.empty:  # no clip on which both were scored
+                    continue
+                there = scores[scores["clip"].isin(rows["clip"])].groupby("method")["clip"].nunique()
+                there = set(there[there == rows["clip"].nunique()].index)  # one that failed on a clip cannot be drawn there
+                shown = {name: methods[name] for name in dict.fromkeys((subject, *REFERENCES)) if name in there}
                 truth, made = retrace(rows, clips, size, gap, shown)
                 ranks = ["best"] * len(best) + ["worst"] * (len(rows) - len(best))
                 titles = [f"{rank}: {row.clip[:14]}\nframe {row.frame}, {verdicts.number(row.difference)} dB"
