@@ -52,15 +52,20 @@ lab: setup
 bench: setup
 	$(RUN) bench
 
-# Stage by stage from the one before; each stops after its minutes, and the same command goes on with one that was interrupted.
+# Stage by stage from the one before; the same command goes on with a stage that was interrupted.
 WORLDS := --scene-cache --clip-length 3 --beta1 0.9 --epochs 1000 --augment
 PICTURES := $(WORLDS) --dataset samples --scenes 4000 --scene-share 0.85 --bsize 4 --targets 2 --lambda-pose 1000 --mixed-precision bf16
 weights: setup
 	$(RUN) prepare --size 128
 	$(RUN) train base --savepath outputs/weights/1-camera $(WORLDS) --dataset "" --scenes 4000 --bsize 8 --targets 1 --lambda-l1 0 \
-		--lambda-perc 0 --lambda-voxel 0 --lambda-pose 1000 --lr 1e-3 --max-minutes 5
+		--lambda-perc 0 --lambda-voxel 0 --lambda-pose 1000 --lr 1e-3 --max-steps 3003
 	$(RUN) train base --savepath outputs/weights/2-pictures --resume outputs/weights/1-camera/newest.safetensors $(PICTURES) \
-		--lambda-perc 0 --lr 1e-3 --max-minutes 22
+		--lambda-perc 0 --lr 1e-3 --max-steps 2566 --valid-freq 300 --valid-clips 12
+	$(RUN) train base --savepath outputs/weights/3-perceptual --resume outputs/weights/2-pictures/best.safetensors $(PICTURES) \
+		--perceptual-size 0 --lr 3e-4 --max-steps 502 --valid-freq 100 --valid-clips 12
+	$(RUN) train flow --savepath outputs/weights/4-flow --resume outputs/weights/3-perceptual/best.safetensors $(WORLDS) \
+		--scenes 1000 --scene-share 0.8 --object-motion 8 --bsize 1 --pairs 2 --triplets 1 --perceptual-size 0 --lr 1e-4 \
+		--reconstruction-substeps 1 --interpolation-substeps 1 --mixed-precision bf16 --max-steps 185 --valid-freq 60 --valid-clips 10
 
 clean:
 	rm -rf outputs/* data/cache build *.egg-info .pytest_cache .ruff_cache

@@ -107,7 +107,8 @@ def load_textures(folder: str | Path | None = None, split: str = "all", size: in
     paths = shipped_photographs() if folder is None else images_in(Path(folder))
     chosen = [path for path in paths if split == "all" or split_of(path) == split]
     if not chosen:
-        raise MissingInputError(f"None of the {len(paths)} images in {folder} falls into the {split} split, which is drawn by a hash: add images (twenty or more).")
+        remedy = "which is drawn by a hash: add images (twenty or more)"
+        raise MissingInputError(f"None of the {len(paths)} images in {folder} falls into the {split} split, {remedy}.")
     return build([path.name for path in chosen], torch.stack([read_photograph(path, size) for path in chosen]))
 
 
