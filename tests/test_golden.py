@@ -139,7 +139,7 @@ def test_perceptual_and_base_losses(numbers, weights):
     """Through the training stage itself, in eval mode as the golden losses were taken."""
     frames, perceptual = golden_clip(), PerceptualLoss(weights)
     np.testing.assert_allclose(perceptual(frames[:1], frames[1:2])[0], numbers["vgg_perceptual_loss.frames0_1"], rtol=1e-3)
-    stage = BaseStage(golden_model(), perceptual, lambda_l1=10, lambda_perc=0.1, lambda_voxel=1, lambda_pose=0, targets=None).eval()
+    stage = BaseStage(golden_model(), perceptual, None, {"l1": 10, "perceptual": 0.1, "consistency": 1}, targets=None).eval()
     found = stage(stage.begin({"frames": frames[None], "times": torch.linspace(0, 1, 4)[None]}, torch.Generator()), "base")
     np.testing.assert_allclose(found["l1"], numbers["base.l1"], rtol=1e-3)
     np.testing.assert_allclose(found["perceptual"], numbers["base.perceptual"], rtol=1e-3)

@@ -100,12 +100,15 @@ def test_code_loss_weights_its_parts(weights):
     frame = torch.rand(1, 3, 32, 32)
     code = model.encode(frame).code
     other = code * 1.5
-    found = losses.code_loss(model, perceptual, other, code, perceptual.features(frame), None)
+    still = torch.zeros_like(code)
+    found = losses.code_loss(model, perceptual, other, code, perceptual.features(frame), None, still)
     a, b = losses.clip_voxels(other), losses.clip_voxels(code)
     torch.testing.assert_close(found.total, 1000 * losses.l1(a, b) + losses.channel_cosine(a, b) + 0.1 * found.perceptual)
     assert found.perceptual.item() > 0
-    nothing = losses.code_loss(model, perceptual, other, code, perceptual.features(frame), torch.zeros_like(code))
-    assert nothing.l1.item() == 0
+    torch.testing.assert_close(found.still_l1, losses.l1(still, b))  # had the code been empty
+    torch.testing.assert_close(torch.stack([found.l2, found.still_l2]), torch.stack([losses.squared(a, b), losses.squared(still, b)]))
+    nothing = losses.code_loss(model, perceptual, other, code, perceptual.features(frame), torch.zeros_like(code), still)
+    assert nothing.l1.item() == nothing.still_l1.item() == 0
 
 
 def test_psnr_on_paper():

@@ -141,7 +141,7 @@ def test_bad_frames_and_names_are_refused(model, frames):
         model(frames[:1], frames[1:], 0.5, torch.zeros(4))
     with pytest.raises(ConfigError, match="differ in shape"):
         model(frames[:1], frames[1:, :, :48])
-    with pytest.raises(ConfigError, match="Did you mean 'repaired'"):
+    with pytest.raises(ConfigError, match="semantics is 'repared': give 'repaired' or 'published'"):
         model(frames[:1], frames[1:], semantics="repared")
     with pytest.raises(ConfigError, match="Known: original, small"):
         build_model("smal1")

@@ -22,7 +22,7 @@ from vae4d.checkpoint import read_checkpoint
 from vae4d.clips.datasets import open_dataset, prepare_dataset
 from vae4d.clips.windows import Batches
 from vae4d.errors import CheckpointError, ConfigError, MissingInputError, StorageError, TrainingError
-from vae4d.loop import Loop
+from vae4d.loop import Loop, learning_rate_factor
 from vae4d.scenes import generate
 from vae4d.scenes.textures import split_of
 from vae4d.train import TrainConfig, scene_set, train, training_windows, validation_windows
@@ -36,7 +36,8 @@ def data_root(tmp_path_factory, weights) -> Path:
     root = tmp_path_factory.mktemp("data")
     for number, split in enumerate(("train", "validate", "test")):
         save_images(root / "set" / split / f"clip{number}", pictures(8, 48, 40, seed=number))
-    prepare_dataset(root / "set", 32, root, progress=None)
+    for squash in (False, True):  # as repaired, and as published
+        prepare_dataset(root / "set", 32, root, progress=None, squash=squash)
     (root / "weights").symlink_to(weights)
     return root
 
@@ -149,7 +150,7 @@ def test_worlds_and_videos_are_mixed_and_resumed(scenes, tmp_path):
     found = losses(whole.savepath)
     pd.testing.assert_frame_equal(losses(parts.savepath)[[*LOSSES, "pose"]], found[[*LOSSES, "pose"]], check_exact=True)
     assert (found["pose"] > 0).sum() == 3 and (found["pose"] == 0).sum() == 3  # nobody knows the camera of a video
-    rest = 10 * found["l1"] + found["consistency"]
+    rest = 10 * found["l1"] + found["consistency"] + 0.01 * found["gan"]
     assert ((found["loss"] - rest - 100 * found["pose"]).abs() < 1e-4 * found["loss"]).all()
 
 
@@ -181,21 +182,20 @@ def test_the_flow_stage_trains_with_worlds(scenes, tmp_path):
 
 def test_motion_is_what_was_asked_for(scenes):
     for change, cameras, objects in (({}, True, False), ({"object_motion": 6.0}, True, True), ({"camera_motion": 0.0}, False, False)):
-        windows = training_windows(dataclasses.replace(scenes, scenes=12, dataset="", **change), [], quiet)
+        windows = training_windows(dataclasses.replace(scenes, scenes=12, dataset="", **change), None, quiet)
         worlds = generate(range(12), windows.scenes.options, windows.scenes.textures)
         assert bool(worlds.camera_motion.max() > 0) is cameras and bool(worlds.object_motion.max() > 0) is objects
         assert worlds.camera_motion.max() <= 8.1 and worlds.object_motion.max() <= 6.1
 
 
 def test_validation_has_worlds_of_other_photographs(scenes, data_root, photographs):
-    config = dataclasses.replace(scenes, valid_clips=2)
-    videos = open_dataset(config.dataset, 32, config.data_root).clips
-    found = validation_windows(config, videos)
+    config = dataclasses.replace(scenes, valid_clips=2, frame_limit=3)
+    found = validation_windows(config, open_dataset(config.dataset, 32, config.data_root))
     assert [item["clip"] == -1 for item in found] == [False, False, True, True]
-    assert len(validation_windows(dataclasses.replace(config, dataset=""), [])) == 2
+    assert len(validation_windows(dataclasses.replace(config, dataset=""), None)) == 2
     textures = [scene_set(config, 2, split, seed).textures.names for split, seed in (("train", 0), ("test", 1))]
     assert [len(names) for names in textures] == [2, 1] and not set(textures[0]) & set(textures[1])
-    trained = training_windows(dataclasses.replace(config, scenes=4), [], quiet)
+    trained = training_windows(dataclasses.replace(config, scenes=4), None, quiet)
     assert all(not torch.equal(a["frames"], b["frames"]) for a in found[2:] for b in trained)
 
 
@@ -203,7 +203,7 @@ def test_a_start_from_a_checkpoint_keeps_it_where_training_makes_it_worse(option
     train(dataclasses.replace(options, max_steps=2), quiet)
     before = read_checkpoint(Path(options.savepath) / "newest.safetensors")[1]
     scores = iter([30.0, 20.0, 25.0])
-    monkeypatch.setattr("vae4d.loop.validate", lambda *_: next(scores))
+    monkeypatch.setattr("vae4d.loop.validate", lambda *_: {"psnr": next(scores), "loss": 1.0})
     worse = dataclasses.replace(options, savepath=str(tmp_path / "worse"), resume=f"{options.savepath}/newest.safetensors")
     assert train(worse, quiet).best_psnr == 30
     assert pd.read_csv(tmp_path / "worse" / "validation.csv")["step"].tolist() == [0, 2, 4]
@@ -320,7 +320,8 @@ def test_the_published_encoder_starts_from_imagenet_or_says_that_it_does_not(opt
 
 def test_every_window_is_drawn_once_an_epoch_in_an_order_of_its_own():
     epochs = [[i for batch in Batches(7, 2, seed=3, start=4 * e, stop=4 * e + 4) for i in batch] for e in range(2)]
-    assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 2 and epochs[0] != epochs[1]
+    assert [sorted(epoch[:7]) for epoch in epochs] == [list(range(7))] * 2 and epochs[0] != epochs[1]
+    assert all(epoch[7] == epoch[0] for epoch in epochs)  # the last batch is filled up
     assert list(Batches(7, 2, 3, 3, 6)) == list(Batches(7, 2, 3, 0, 8))[3:6]
 
 
@@ -335,6 +336,11 @@ def test_every_window_is_drawn_once_an_epoch_in_an_order_of_its_own():
         ({"lr": float("nan")}, "lr is nan"),
         ({"bsize": 0}, "bsize is 0"),
         ({"clip_length": 1}, "at least 2 frames"),
+        ({"lr_adj": 0.0}, "lr_adj is 0"),
+        ({"d_lr": -1.0}, "d_lr is -1"),
+        ({"reinit_k": 0}, "reinit_k is 0"),
+        ({"semantics": "repaired-12"}, "rows of the defect table, 1 to 11"),
+        ({"padding_mode": "reflection"}, "'zeros' or 'border'"),
         ({"epochs": -1}, "epochs is -1"),
         ({"dataset": ""}, "nothing to train on: set dataset, or scenes"),
         ({"lambda_pose": 1.0}, "lambda_pose needs cameras that are known: set scenes"),
@@ -373,3 +379,77 @@ def test_importing_the_training_code_needs_no_video_library():
     import vae4d.train, vae4d.evaluation.benchmark, vae4d.synthesis, vae4d.clips.datasets, vae4d.__main__
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+# ---- the published system's own
+
+
+def test_the_discriminator_trains_beside_the_model_and_is_resumed(options, tmp_path):
+    """Its weights and its optimiser are part of the run; a weight of 0 leaves it out."""
+    train(options, quiet)
+    found = losses(options.savepath)
+    assert {"gan", "critic loss", "critic real", "critic fake", "critic penalty"} <= set(found) and found.notna().all().all()
+    whole = 10 * found["l1"] + 0.1 * found["perceptual"] + found["consistency"] + 0.01 * found["gan"]
+    assert (found["loss"] - whole).abs().max() < 1e-4 * found["loss"].max()
+    tensors = read_checkpoint(Path(options.savepath) / "newest.safetensors")[1]
+    assert any(name.startswith("critic.netd.0") for name in tensors) and any(name.startswith("optimizer.critic.") for name in tensors)
+    assert not any(name.startswith("critic.") for name in read_checkpoint(Path(options.savepath) / "best.safetensors")[1])
+    train(dataclasses.replace(options, lambda_gan=0.0, savepath=str(tmp_path / "without")), quiet)
+    assert "gan" not in losses(tmp_path / "without")
+
+
+def test_the_discriminator_of_the_published_model_wants_its_size(options):
+    with pytest.raises(ConfigError, match=r"at least 256 px, not 32: .*lambda_gan to 0"):
+        train(dataclasses.replace(options, preset="original"), quiet)
+    assert not Path(options.savepath).exists()
+
+
+def test_the_learning_rate_is_halved_at_the_published_steps():
+    steps = {0: 1, 79_999: 1, 80_000: 2, 119_999: 2, 120_000: 4, 160_000: 8, 199_999: 8, 200_000: 16, 10**6: 16}
+    assert {step: 1 / learning_rate_factor(step) for step in steps} == steps
+    assert [1 / learning_rate_factor(step, 0.5) for step in (39_999, 40_000, 100_000)] == [1, 2, 16]
+
+
+def test_both_learning_rates_follow_the_schedule(options, monkeypatch):
+    monkeypatch.setattr("vae4d.loop.MILESTONES", (1, 3))
+    rates = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *rest: rates.append(self.param_groups[0]["lr"]) or step(self, *rest))
+    train(options, quiet)
+    assert rates[::2] == [2e-4, 1e-4, 1e-4, 5e-5] and rates[1::2] == [4e-4, 2e-4, 2e-4, 1e-4]
+    assert losses(options.savepath)["lr"].tolist() == rates[::2]
+
+
+def test_validation_synthesises_long_windows_and_refreshes_from_its_own_prediction(options, monkeypatch):
+    calls = []
+    monkeypatch.setattr(stages, "view_synthesis", lambda model, frames, k: calls.append((len(frames), k)) or iter(frames[1:]))
+    train(dataclasses.replace(options, frame_limit=6, reinit_k=4, max_steps=2), quiet)
+    assert calls == [(6, 4)] * 2
+    rows = pd.read_csv(Path(options.savepath) / "validation.csv")
+    assert rows["psnr"].tolist() == [float("inf")] and rows["loss"].iloc[0] > 0
+    data = open_dataset(options.dataset, 32, options.data_root)
+    assert {len(item["frames"]) for item in validation_windows(options, data)} == {8}  # frame_limit 30, but the clip is shorter
+
+
+def test_the_published_flow_stage_never_writes_its_best(options, tmp_path):
+    """Row 7; and the rows of the training of the middle frame run."""
+    train(dataclasses.replace(options, max_steps=1), quiet)
+    flow = dataclasses.replace(options, stage="flow", resume=f"{options.savepath}/newest.safetensors", pairs=2, max_steps=2)
+    flow = dataclasses.replace(flow, reconstruction_substeps=2, interpolation_substeps=1)
+    found = {}
+    for name in ("published", "published+7", "repaired-2", "repaired"):
+        run = dataclasses.replace(flow, savepath=str(tmp_path / name), semantics=name)
+        result = train(run, quiet)
+        assert result.checkpoint.name == ("newest.safetensors" if name == "published" else "best.safetensors")
+        found[name] = losses(run.savepath)["loss"].tolist()
+    assert found["published"] == found["published+7"] and len({str(value) for value in found.values()}) == 3
+    assert train(dataclasses.replace(flow, savepath=str(tmp_path / "published"), semantics="published"), quiet).finished
+
+
+def test_chunks_change_no_loss(options, tmp_path):
+    train(dataclasses.replace(options, max_steps=1), quiet)
+    flow = dataclasses.replace(options, stage="flow", resume=f"{options.savepath}/newest.safetensors", max_steps=2, bsize=2)
+    for chunk in (0, 5):
+        train(dataclasses.replace(flow, savepath=str(tmp_path / str(chunk)), chunk=chunk, reconstruction_substeps=2), quiet)
+    whole, parts = (losses(tmp_path / str(chunk))["loss"] for chunk in (0, 5))
+    pd.testing.assert_series_equal(whole, parts, rtol=1e-3)

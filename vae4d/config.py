@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from .errors import ConfigError
 
-SEMANTICS = ("repaired", "published")
-
 
 @dataclass(frozen=True)
 class ModelConfig:

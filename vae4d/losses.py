@@ -5,7 +5,7 @@ Conventions: codes (B, C, D, h, w); images (B, 3, H, W), not clamped; every loss
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -35,18 +35,28 @@ def clip_voxels(code: Tensor, floor: float = VOXEL_FLOOR) -> Tensor:
     return code * (code.abs().amax(dim=1, keepdim=True) > floor)
 
 
-def importance_mask(model: VideoAutoencoder4D, code: Tensor) -> Tensor:
-    """How much the picture depends on each voxel channel: |d mean(clamped image) / d code| over the batch's maximum.
+def importance(model: VideoAutoencoder4D, code: Tensor) -> Tensor:
+    """How much the picture depends on each voxel channel: |d mean(clamped image) / d code|, to be divided by a maximum.
 
     Returns:
-        shaped as `code`, in [0, 1], at least float32, without gradient.
+        shaped as `code`, at least float32, without gradient. The mean is over each sample's own pixels: a batch may come in parts.
     """
     # In float32: the gradient of a mean over all pixels is too small for float16, most of the mask would be zero.
     with torch.enable_grad(), full_precision(code):
         leaf = code.detach().to(torch.promote_types(code.dtype, torch.float32)).requires_grad_()
-        (gradient,) = torch.autograd.grad(model.decode(leaf).clamp(0, 1).mean(), leaf)
-    gradient = gradient.abs()
-    return gradient / gradient.max().clamp_min(torch.finfo(gradient.dtype).tiny)
+        (gradient,) = torch.autograd.grad(model.decode(leaf).clamp(0, 1).flatten(1).mean(1).sum(), leaf)
+    return gradient.abs()
+
+
+def normalised(importances: Tensor, largest: Tensor | None = None) -> Tensor:
+    """An importance mask in [0, 1]: divided by `largest`, the maximum over the whole batch (its own where it is the whole)."""
+    largest = importances.max() if largest is None else largest
+    return importances / largest.clamp_min(torch.finfo(importances.dtype).tiny)
+
+
+def importance_mask(model: VideoAutoencoder4D, code: Tensor) -> Tensor:
+    """The importance mask of a whole batch of codes, shaped as `code`, in [0, 1]."""
+    return normalised(importance(model, code))
 
 
 def voxel_consistency(model: VideoAutoencoder4D, frames: Tensor, codes: Tensor) -> Tensor:
@@ -79,7 +89,7 @@ def pose_error(model: VideoAutoencoder4D, frames: Tensor, poses: Tensor) -> Tens
     reference, target = (frames[:, side].flatten(0, 1) for side in pairs.unbind(1))
     true = poses[:, pairs[:, 0], pairs[:, 1]]
     found = model.pose(reference, target).unflatten(0, true.shape[:2])
-    return torch.where(true.isnan(), found.detach(), true).sub(found).square().flatten(1).mean(1)
+    return squared(found, torch.where(true.isnan(), found.detach(), true))
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,13 @@ class CodeLoss:
     l1: Tensor
     cosine: Tensor
     perceptual: Tensor
+    l2: Tensor  # mean squared difference; this and the next two are not part of the loss
+    still_l1: Tensor  # what `l1` would be had nothing moved: a flow that helps makes `l1` smaller than this
+    still_l2: Tensor
+
+    def named(self) -> dict[str, Tensor]:
+        """The parts by name, as `losses.csv` has them."""
+        return {field.name.replace("_", " "): getattr(self, field.name) for field in fields(self)}
 
     @property
     def total(self) -> Tensor:
@@ -97,15 +114,33 @@ class CodeLoss:
 
 
 def code_loss(
-    model: VideoAutoencoder4D, perceptual: PerceptualLoss, prediction: Tensor, target: Tensor, features: list[Tensor], mask: Tensor | None
+    model: VideoAutoencoder4D,
+    perceptual: PerceptualLoss,
+    prediction: Tensor,
+    target: Tensor,
+    features: list[Tensor],
+    mask: Tensor | None,
+    still: Tensor,
 ) -> CodeLoss:
     """A predicted code against the code it should be, both clipped and masked, and the picture it gives against the true frame.
 
     Args:
         features: `perceptual.features` of the true frame.
         mask: shared by both codes; None stands for all ones.
+        still: the code that the flow was applied to, for comparison.
     """
     a, b = clip_voxels(prediction).float(), clip_voxels(target).float()
+    with torch.no_grad():
+        unmoved = clip_voxels(still).float()
+        if mask is not None:
+            unmoved = unmoved * mask
     if mask is not None:
         a, b = a * mask, b * mask
-    return CodeLoss(l1(a, b), channel_cosine(a, b), perceptual(model.decode(a), features))
+    with torch.no_grad():
+        l2, still_l1, still_l2 = squared(a, b), l1(unmoved, b), squared(unmoved, b)
+    return CodeLoss(l1(a, b), channel_cosine(a, b), perceptual(model.decode(a), features), l2, still_l1, still_l2)
+
+
+def squared(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference, (B,)."""
+    return (prediction - target).square().flatten(1).mean(1)

@@ -9,7 +9,7 @@
                                                                      flow_correction ---> rotate.second_part
 
 That is the `repaired` synthesis. The `published` one (specification sections 3 and 6) estimates the flow on the end
-view, applies a fraction of it to the code of frame 0 alone and leaves the correction out.
+view, applies a fraction of it to the code of frame 0 alone and leaves the correction out; `repairs.Repairs` has a flag for each difference.
 
 Conventions: frames RGB float in [0, 1], (B, 3, H, W), H and W multiples of 16; codes (B, C, D, H/4, W/4); voxel flow
 (B, D, H/4, W/4, 3) in normalised-cube units, order (x, y, z); poses as in `geometry`.
@@ -23,10 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import SEMANTICS, ModelConfig, choice
+from .config import ModelConfig
 from .errors import ConfigError
 from .geometry import compose, euler_to_theta, full_precision
 from .modules import Decoder, FlowCorrection, FlowEncoder, FlowWarp, PoseEncoder, Rotate, SceneEncoder
+from .repairs import REPAIRED, Repairs
 
 BASE_MODULES = ("encoder_3d", "encoder_traj", "rotate", "decoder")
 FLOW_MODULES = ("encoder_flow", "flow", "flow_correction")
@@ -45,6 +46,27 @@ class Encoded:
 
     def __len__(self) -> int:
         return self.frame.shape[0]
+
+
+@dataclass(frozen=True)
+class Views:
+    """The thetas (B, 3, 4) that carry the codes of two frames to the views where they are needed."""
+
+    near: Tensor  # the start's code to the view at t
+    far: Tensor  # the end's code to the view at t
+    across: Tensor  # the start's code to the end's view
+    own: Tensor | None  # the end's code to its own view: its self-pose; None leaves the code as it is
+
+
+@dataclass(frozen=True)
+class Between:
+    """An interpolated code, before correction, and what made it."""
+
+    code: Tensor  # (B, C, D, h, w)
+    still: Tensor  # the start's code in the view at t, as it is without flow
+    carried: Tensor | None  # (B, D, h, w, 3), the offset that carried the start's code: t * flow
+    flow: Tensor | None  # (B, D, h, w, 3), from `ends[0]` to `ends[1]`
+    ends: tuple[Tensor, Tensor]  # S and E, both codes on the grid that the flow lives on
 
 
 @dataclass(frozen=True)
@@ -121,7 +143,7 @@ class VideoAutoencoder4D(nn.Module):
         t: float | Tensor = 0.5,
         offset: Tensor | None = None,
         *,
-        semantics: str = "repaired",
+        semantics: str | Repairs = REPAIRED,
         use_flow: bool | None = None,
         use_correction: bool | None = None,
     ) -> Synthesis:
@@ -131,26 +153,25 @@ class VideoAutoencoder4D(nn.Module):
             first, second: (B, 3, H, W) in [0, 1], or what `encode` returned for them.
             t: in [0, 1]; a number, or a tensor (B,).
             offset: (B, 6) or (6,) pose from the moved camera to the one at t (radians, normalised-cube units), composed after t * pose.
-            semantics: "repaired" or "published" (specification section 6).
+            semantics: "repaired", "published" or something between (specification section 6); see `repairs.Repairs`.
             use_flow: None takes flow where the flow stage has been trained.
             use_correction: None takes what the semantics say: on when repaired, off when published.
         Raises:
             ConfigError: t outside [0, 1], unknown semantics, frames, t or offset of a wrong shape.
         """
-        choice("semantics", semantics, SEMANTICS)
+        repairs = Repairs.parse(semantics)
         first, second = (x if isinstance(x, Encoded) else self.encode(x) for x in (first, second))
         if first.frame.shape != second.frame.shape:
             raise ConfigError(
                 f"The two frames differ in shape, {tuple(first.frame.shape)} and {tuple(second.frame.shape)}: crop or resize them alike."
             )
         use_flow = self.flow_trained if use_flow is None else use_flow
-        use_correction = use_flow and (semantics == "repaired" if use_correction is None else use_correction)
+        use_correction = use_flow and (repairs.correction if use_correction is None else use_correction)
         t = self.moment(t, first.code)
-        between = self.between_repaired if semantics == "repaired" else self.between_published
-        plain, offsets, pose, (start, end) = between(first, second, t, offset, use_flow)
-        code = self.flow_correction(plain, offsets[0]) if use_correction else plain
-        image = self.decode(code).clamp(0, 1)
-        return Synthesis(image, offsets[1], pose, (start, end, code))
+        pose, views = self.views(first.frame, second.frame, t, offset)
+        between = self.between(first.code, second.code, t, views, use_flow, repairs)
+        code = self.flow_correction(between.code, between.carried) if use_correction else between.code
+        return Synthesis(self.decode(code).clamp(0, 1), between.flow, pose, (*between.ends, code))
 
     forward = synthesise
 
@@ -175,39 +196,46 @@ class VideoAutoencoder4D(nn.Module):
         offset = offset.expand(theta.shape[0], 6)
         return compose(theta, euler_to_theta(offset))
 
-    def between_repaired(self, first: Encoded, second: Encoded, t: Tensor, offset: Tensor | None, use_flow: bool):
-        """Both ends carried to the target's grid, moved along the flow between them, and fused by time (rows 3 to 5).
-
-        S = w(V0, t pose(0, 1)), E = w(V1, (1 - t) pose(1, 0)), F = encoder_flow(S, E), and
-        code = (1 - t) S(p + t F) + t E(p - (1 - t) F), each weighted by the share of its sample that lies inside the volume.
-
-        Returns (code, (offset that carried S, F), pose, (S, E)), the code without correction.
-        """
-        pose, back = self.pose(first.frame, second.frame), self.pose(second.frame, first.frame)
+    def views(self, first: Tensor, second: Tensor, t: Tensor, offset: Tensor | None = None) -> tuple[Tensor, Views]:
+        """pose(0, 1), (B, 6), of two frames (B, 3, H, W), and the views of synthesis at the moments t, (B, 1)."""
+        # One call for all four pairs of frames: the network is small, and each call costs as much as its first layers.
+        pose, back, own = self.pose(torch.cat([first, second, second]), torch.cat([second, first, second])).chunk(3)
         near, far = self.view(t * pose, offset), self.view((1 - t) * back, offset)
-        # A channel of ones rides along: sampled with zeros outside, it becomes the share of a sample that lies inside.
-        inside = torch.ones_like(first.code[:, :1])
-        start = self.warp(torch.cat([first.code, inside], dim=1), near)
-        end = self.warp(torch.cat([second.code, inside], dim=1), far)
-        ends = (start[:, :-1], end[:, :-1])
+        return pose, Views(near, far, euler_to_theta(pose), euler_to_theta(own))
+
+    def between(self, first: Tensor, second: Tensor, t: Tensor, views: Views, use_flow: bool, repairs: Repairs) -> Between:
+        """The code at t between the codes of two frames, without correction (rows 4 and 5 of the defect table).
+
+        Repaired: S = w(V0, near), E = w(V1, far), F = encoder_flow(S, E), and code = (1 - t) S(p + t F) + t E(p - (1 - t) F), each
+        weighted by the share of its sample that lies inside the volume. With row 4 published, F is estimated on the end's grid, from
+        w(V0, across) and w(V1, own); with row 5 published, code = S(p + t F).
+
+        Args:
+            first, second: (B, C, D, h, w).
+            t: (B, 1).
+        """
         t = t[:, :, None, None, None]  # (B, 1, 1, 1, 1) broadcasts over codes and flows alike
+        channels = first.shape[1]
+        if repairs.both_ends:
+            # A channel of ones rides along: sampled with zeros outside, it becomes the share of a sample that lies inside.
+            inside = torch.ones_like(first[:, :1])
+            first, second = torch.cat([first, inside], dim=1), torch.cat([second, inside], dim=1)
+        start = still = self.warp(first, views.near)
+        end = self.warp(second, views.far) if repairs.both_ends or repairs.target_grid else None
+        if repairs.target_grid:
+            ends = (start[:, :channels], end[:, :channels])
+        else:
+            there = second[:, :channels]
+            ends = (self.warp(first[:, :channels], views.across), there if views.own is None else self.warp(there, views.own))
         flow, carried = None, None
         if use_flow:
             flow = self.encoder_flow(*ends)
             carried = t * flow
-            start, end = self.flow(start, carried), self.flow(end, carried - flow)
-        # Codes sampled with zero padding already carry their share, so the weighted mean divides by the sum of shares alone.
-        total = (1 - t) * start + t * end
-        return total[:, :-1] / total[:, -1:].clamp_min(1e-3), (carried, flow), pose, ends
-
-    def between_published(self, first: Encoded, second: Encoded, t: Tensor, offset: Tensor | None, use_flow: bool):
-        """The published interpolation: a fraction of the end-view flow on the code of frame 0. Returns as `between_repaired`."""
-        pose = self.pose(first.frame, second.frame)
-        start = self.warp(first.code, pose)
-        end = self.warp(second.code, self.pose(second.frame, second.frame))
-        code = self.warp(first.code, self.view(t * pose, offset))
-        if not use_flow:
-            return code, (None, None), pose, (start, end)
-        flow = self.encoder_flow(start, end)
-        carried = t[:, :, None, None, None] * flow
-        return self.flow(code, carried), (carried, flow), pose, (start, end)
+            start = self.flow(start, carried)
+            if repairs.both_ends:
+                end = self.flow(end, carried - flow)
+        if repairs.both_ends:
+            # Codes sampled with zero padding already carry their share, so the weighted mean divides by the sum of shares alone.
+            total = (1 - t) * start + t * end
+            start = total[:, :-1] / total[:, -1:].clamp_min(1e-3)
+        return Between(start, still[:, :channels], carried, flow, ends)

@@ -1,5 +1,7 @@
 """What a training run leaves in its folder: losses, TensorBoard events, its options, and the newest and best checkpoints.
 
+Of several processes the first one writes; all read the checkpoint that a run goes on from.
+
     options.json               the options and the data that make this run this run
     losses.csv                 one row a training step: losses, gradient norm, seconds of loader and step
     validation.csv             one row a validation
@@ -24,6 +26,8 @@ from .checkpoint import read_checkpoint, save_checkpoint
 from .errors import CheckpointError, ConfigError, TrainingError
 from .files import atomic_path, storage_error, write_json, write_text
 from .model import VideoAutoencoder4D
+from .parallel import rank, wait
+from .stages import Stage
 
 NEWEST, BEST = "newest.safetensors", "best.safetensors"
 
@@ -41,8 +45,27 @@ class RunLog:
 
     def __init__(self, folder: Path, identity: dict, restart: bool = False):
         self.folder = folder
-        options = folder / "options.json"
-        identity = self.identity = json.loads(json.dumps(identity))
+        self.identity = json.loads(json.dumps(identity))
+        if not rank():
+            self._claim(restart)
+        wait()
+        self.newest, self.best = folder / NEWEST, folder / BEST
+        self.state: dict = {}  # metadata of the newest checkpoint
+        self.tensors: dict[str, Tensor] = {}
+        if self.newest.is_file():
+            meta, self.tensors = read_checkpoint(self.newest)
+            if "step" not in meta["extra"]:
+                raise CheckpointError(f"{self.newest} holds no training state: delete it to start anew, or copy the run's own file back.")
+            self.state = meta["extra"]
+        self._writers: dict[str, csv.DictWriter] = {}
+        self._streams: list = []
+        for name in ("losses.csv", "validation.csv") if not rank() else ():
+            self._trim(folder / name)
+        self._events = None
+
+    def _claim(self, restart: bool) -> None:
+        """Make the folder this run's own, or find that it is."""
+        folder, options, identity = self.folder, self.folder / "options.json", self.identity
         if options.is_file():
             before = json.loads(options.read_text(encoding="utf-8"))
             changed = sorted(name for name in before.keys() | identity.keys() if before.get(name) != identity.get(name))
@@ -55,19 +78,6 @@ class RunLog:
         write_json(options, identity)
         for torn in folder.glob(".*.safetensors"):  # a checkpoint that a killed process was writing
             torn.unlink()
-        self.newest, self.best = folder / NEWEST, folder / BEST
-        self.state: dict = {}  # metadata of the newest checkpoint
-        self.tensors: dict[str, Tensor] = {}
-        if self.newest.is_file():
-            meta, self.tensors = read_checkpoint(self.newest)
-            if "step" not in meta["extra"]:
-                raise CheckpointError(f"{self.newest} holds no training state: delete it to start anew, or copy the run's own file back.")
-            self.state = meta["extra"]
-        self._writers: dict[str, csv.DictWriter] = {}
-        self._streams: list = []
-        for name in ("losses.csv", "validation.csv"):
-            self._trim(folder / name)
-        self._events = None
 
     @property
     def step(self) -> int:
@@ -85,6 +95,8 @@ class RunLog:
 
     def write(self, name: str, row: dict) -> None:
         """Append a row to `<name>.csv` and to TensorBoard; its first key is `step`. The first row fixes the columns."""
+        if rank():
+            return
         path = self.folder / f"{name}.csv"
         try:
             if name not in self._writers:
@@ -110,16 +122,19 @@ class RunLog:
             if key != "step":
                 self._events.add_scalar(f"{name}/{key}", value, row["step"])
 
-    def save(self, model: VideoAutoencoder4D, stage: str, optimizer: torch.optim.Optimizer, state: dict) -> None:
-        """Write newest.safetensors: weights, the optimiser's tensors, and `state` (with `step`)."""
-        save_checkpoint(self.newest, model, stage, state, flatten_optimizer(optimizer))
+    def save(self, stage: Stage, adams: dict[str, torch.optim.Optimizer], state: dict) -> None:
+        """Write newest.safetensors: weights, the tensors of the optimisers and of the critic, and `state` (with `step`)."""
         self.state = state
+        if rank():
+            return
+        save_checkpoint(self.newest, stage.model, stage.name, state, training_tensors(stage, adams))
         if self._events is not None:
             self._events.flush()
 
     def save_best(self, model: VideoAutoencoder4D, stage: str, state: dict) -> None:
         """Write best.safetensors: weights and `state`, without the optimiser."""
-        save_checkpoint(self.best, model, stage, state)
+        if not rank():
+            save_checkpoint(self.best, model, stage, state)
 
     def bad_batch(self, step: int, batch: dict, loss: float) -> TrainingError:
         """Save the batch of a loss that is not finite and return the error to raise."""
@@ -144,18 +159,26 @@ class RunLog:
         self._writers, self._streams, self._events = {}, [], None
 
 
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's tensors as `optimizer.<parameter index>.<name>`."""
-    state = optimizer.state_dict()["state"]
-    flat = {f"optimizer.{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+def training_tensors(stage: Stage, adams: dict[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """What training needs beside the model: `critic.<key>` of the discriminator, and `optimizer.<name>.<parameter index>.<key>`."""
+    flat = {} if stage.critic is None else {f"critic.{key}": value for key, value in stage.critic.state_dict().items()}
+    for name, adam in adams.items():
+        for index, entry in adam.state_dict()["state"].items():
+            flat |= {f"optimizer.{name}.{index}.{key}": value for key, value in entry.items()}
     return {name: value.detach().cpu().contiguous() for name, value in flat.items()}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `flatten_optimizer` took; tensors of other names are ignored."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+def restore(stage: Stage, adams: dict[str, torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
+    """Put the model's weights and what `training_tensors` took back; no tensors change nothing."""
+    if not tensors:
+        return
+    stage.model.load_state_dict({name: tensors[name] for name in stage.model.state_dict()})
+    if stage.critic is not None:
+        stage.critic.load_state_dict({name: tensors[f"critic.{name}"] for name in stage.critic.state_dict()})
+    for name, adam in adams.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(f"optimizer.{name}."):
+                index, entry = key.removeprefix(f"optimizer.{name}.").split(".", 1)
+                state.setdefault(int(index), {})[entry] = value
+        adam.load_state_dict(adam.state_dict() | {"state": state})

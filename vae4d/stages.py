@@ -1,24 +1,30 @@
-"""The two training stages as modules whose forward pass is a loss (specification sections 4 and 6, `repaired`).
+"""The two training stages as modules whose forward pass is a loss (specification sections 4 and 6).
 
-A stage turns a batch of clips into a `context` without gradient (`begin`), then into one loss per substep (`forward`), so that
-whatever does not change between the optimiser's substeps is computed once. Both return per-sample values, (N,), by name;
-`loss` is the one to minimise.
+A stage turns a batch of clips into a `context` without gradient (`begin`); for every substep of the optimiser it names the parts that are
+computed one after the other (`parts`), and `forward` gives the losses of one part. So whatever does not change between substeps is
+computed once, and memory is that of a part. Losses are per-sample values, (N,), by name; `loss` is the one to minimise.
 
 Conventions: clips (B, T, 3, H, W) in [0, 1]; times (B, T), 0 at the first frame and 1 at the last.
 """
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .losses import code_loss, importance_mask, l1, pose_error, voxel_consistency
+from .discriminator import Discriminator, critic_loss, generator_loss
+from .geometry import euler_to_theta
+from .losses import code_loss, importance, l1, normalised, pose_error, voxel_consistency
 from .metrics import mse, psnr_of_mse
-from .model import BASE_MODULES, FLOW_MODULES, Encoded, VideoAutoencoder4D
+from .model import BASE_MODULES, FLOW_MODULES, VideoAutoencoder4D, Views
+from .parallel import maximum, processes, rank, share, total
 from .perceptual import PerceptualLoss
+from .repairs import Repairs
+from .synthesis import view_synthesis
 
 
 def pick(count: int, limit: int | None, rng: torch.Generator) -> list[int]:
@@ -32,7 +38,9 @@ class BaseStage(nn.Module):
     """Scene encoder, pose encoder, rotate and decoder, from clips of a (nearly) static world.
 
     Args:
+        critic: the discriminator of the adversarial loss; None leaves that loss out.
         targets: frames rebuilt per clip, drawn anew for every batch; None rebuilds all T.
+        reinit_k: frames after which validation takes the scene's code anew, from its own last prediction.
     """
 
     name, modules_trained, clip_length = "base", BASE_MODULES, 6
@@ -41,60 +49,93 @@ class BaseStage(nn.Module):
         self,
         model: VideoAutoencoder4D,
         perceptual: PerceptualLoss,
-        lambda_l1: float,
-        lambda_perc: float,
-        lambda_voxel: float,
-        lambda_pose: float,
+        critic: Discriminator | None,
+        weights: dict[str, float],
         targets: int | None,
+        reinit_k: int = 12,
     ):
         super().__init__()
-        self.model, self.perceptual, self.targets = model, perceptual, targets
-        self.lambda_l1, self.lambda_perc, self.lambda_voxel, self.lambda_pose = lambda_l1, lambda_perc, lambda_voxel, lambda_pose
-        self.substeps = ("base",)
+        self.model, self.perceptual, self.critic, self.targets, self.reinit_k = model, perceptual, critic, targets, reinit_k
+        self.weights = {name: weight for name, weight in weights.items() if weight}  # of l1, perceptual, consistency, gan, pose
+        self.substeps = ("base",) if critic is None else ("base", "critic")
 
     def begin(self, batch: dict[str, Tensor], rng: torch.Generator) -> dict:
         """The batch with its drawn targets and their VGG features."""
         frames = batch["frames"]
         targets = pick(frames.shape[1], self.targets, rng)
         wanted = frames[:, targets].flatten(0, 1)
-        features = self.perceptual.features(wanted) if self.lambda_perc else []
-        return {"frames": frames, "targets": targets, "wanted": wanted, "features": features, "poses": batch.get("poses")}
+        features = self.perceptual.features(wanted) if "perceptual" in self.weights else []
+        # Drawn for the batch of all processes, so that their number changes nothing.
+        mix = torch.rand(len(wanted) * processes(), generator=rng).chunk(processes())[rank()].to(frames.device)
+        return {"frames": frames, "targets": targets, "wanted": wanted, "features": features, "poses": batch.get("poses"), "mix": mix}
 
-    def forward(self, context: dict, substep: str) -> dict[str, Tensor]:
-        """Every target from the code of frame 0 and its pose: 10 L1 + 0.1 perceptual; plus the consistency of codes.
+    def parts(self, context: dict, substep: str) -> list[None]:
+        """A batch in one piece: batch normalisation needs it whole."""
+        return [None]
+
+    def forward(self, context: dict, substep: str, part: None = None) -> dict[str, Tensor]:
+        """Every target from the code of frame 0 and its pose: 10 L1 + 0.1 perceptual; plus the consistency of codes, and the critic's word.
 
         A term of weight 0 is not computed: VGG alone takes four fifths of a step on a CPU.
         """
+        if substep == "critic":
+            return critic_loss(self.critic, context["wanted"], context["fake"], context["mix"])
         frames, model = context["frames"], self.model
         losses: dict[str, Tensor] = {}
-        if self.lambda_l1 or self.lambda_perc or self.lambda_voxel:
-            losses = self.reconstruct(frames, context)
-        if self.lambda_pose:
+        if self.weights.keys() - {"pose"}:
+            losses = self.reconstruct(context)
+        if "pose" in self.weights:
             losses["pose"] = pose_error(model, frames, context["poses"])
-        weights = {"l1": self.lambda_l1, "perceptual": self.lambda_perc, "consistency": self.lambda_voxel, "pose": self.lambda_pose}
-        losses["loss"] = sum(weights[name] * value for name, value in losses.items())
+        losses["loss"] = sum(self.weights.get(name, 0.0) * value for name, value in losses.items())
         return losses
 
-    def reconstruct(self, frames: Tensor, context: dict) -> dict[str, Tensor]:
-        """The losses of pictures and codes, not weighted."""
-        targets, model = context["targets"], self.model
+    def reconstruct(self, context: dict) -> dict[str, Tensor]:
+        """The losses of pictures and codes, not weighted; the pictures stay in the context for the critic."""
+        frames, targets, model = context["frames"], context["targets"], self.model
         codes = model.encode(frames.flatten(0, 1)).code.unflatten(0, frames.shape[:2])
         first = frames[:, :1].expand(-1, len(targets), -1, -1, -1).flatten(0, 1)
         scene = codes[:, :1].expand(-1, len(targets), -1, -1, -1, -1).flatten(0, 1)
         images = model.decode(model.warp(scene, model.pose(first, context["wanted"]))).float()
         losses = {"l1": l1(images, context["wanted"])}
-        if self.lambda_perc:
+        if "perceptual" in self.weights:
             losses["perceptual"] = self.perceptual(images, context["features"])
+        if self.critic is not None:
+            losses["gan"] = generator_loss(self.critic, images)
+            context["fake"] = images.detach()
         losses = {name: value.unflatten(0, (frames.shape[0], -1)).mean(1) for name, value in losses.items()}
         losses["consistency"] = voxel_consistency(model, frames, codes)
         return losses
 
     def predict(self, frames: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """What validation scores: frames 1 .. T-1 rebuilt from frame 0, beside the true ones. Both (B * (T-1), 3, H, W)."""
-        first, later = frames[:, :1].expand(-1, frames.shape[1] - 1, -1, -1, -1), frames[:, 1:]
-        scene = self.model.encode(frames[:, 0]).code[:, None].expand(-1, later.shape[1], -1, -1, -1, -1).flatten(0, 1)
-        first, later = first.flatten(0, 1), later.flatten(0, 1)
-        return self.model.decode(self.model.warp(scene, self.model.pose(first, later))).clamp(0, 1), later
+        """What validation scores: frames 1 .. T-1 synthesised from frame 0, beside the true ones, both (B * (T-1), 3, H, W)."""
+        images = [torch.stack(list(view_synthesis(self.model, clip, self.reinit_k))) for clip in frames]
+        return torch.cat(images), frames[:, 1:].flatten(0, 1)
+
+    def held_out_loss(self, context: dict) -> float:
+        """The weighted reconstruction loss of a batch, or that of poses where nothing is reconstructed."""
+        pictures = self.weights.keys() - {"pose"}
+        losses = self.reconstruct(context) if pictures else {"pose": pose_error(self.model, context["frames"], context["poses"])}
+        return float(sum(self.weights[name] * losses[name].mean() for name in self.weights.keys() & losses.keys() - {"gan", "consistency"}))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some samples of a substep's batch, and the masks of their losses; None stands for all ones."""
+
+    rows: slice
+    of: int  # samples in the whole batch
+    partial: Tensor | None = None  # (N, C, D, h, w)
+    full: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted codes of some samples, and what they should be."""
+
+    partial: Tensor  # (N, C, D, h, w), carried by flow alone
+    full: Tensor  # the same with the correction
+    still: Tensor  # what the flow was applied to
+    flow: Tensor  # (N, D, h, w, 3)
 
 
 class FlowStage(nn.Module):
@@ -102,12 +143,14 @@ class FlowStage(nn.Module):
 
     Args:
         pairs: ordered pairs of frames per clip in the reconstruction substeps; None takes all T * T.
-        triplets: (start, middle, end) per clip in the interpolation substeps; None takes all with start < middle < end, so that the
-            fraction of the way varies (row 3 of the defect table).
+        triplets: (start, middle, end) per clip in the interpolation substeps; None takes all: those with start < middle < end, so that
+            the fraction of the way varies, or (row 3 published) those of three consecutive frames.
+        repairs: rows 1 to 5 change the interpolation substeps.
         reconstruction_substeps, interpolation_substeps: optimiser steps per batch; the latter forward, then again reversed.
+        chunk: samples computed at once; None for all. It bounds the memory and changes no number but by rounding.
     """
 
-    name, modules_trained, clip_length = "flow", FLOW_MODULES, 4
+    name, modules_trained, clip_length, critic = "flow", FLOW_MODULES, 4, None
 
     def __init__(
         self,
@@ -115,20 +158,16 @@ class FlowStage(nn.Module):
         perceptual: PerceptualLoss,
         pairs: int | None,
         triplets: int | None,
+        repairs: Repairs,
         reconstruction_substeps: int = 5,
         interpolation_substeps: int = 3,
+        chunk: int | None = None,
     ):
         super().__init__()
-        self.model, self.perceptual, self.pairs, self.triplets = model, perceptual, pairs, triplets
-        self.substeps = tuple(
-            f"{kind} {index}"
-            for kind, count in (
-                ("reconstruction", reconstruction_substeps),
-                ("forward", interpolation_substeps),
-                ("reversed", interpolation_substeps),
-            )
-            for index in range(1, count + 1)
-        )
+        self.model, self.perceptual, self.repairs, self.chunk = model, perceptual, repairs, chunk
+        self.limits = {"reconstruction": pairs, "interpolation": triplets}
+        counts = {"reconstruction": reconstruction_substeps, "forward": interpolation_substeps, "reversed": interpolation_substeps}
+        self.substeps = tuple(f"{kind} {index}" for kind, count in counts.items() for index in range(1, count + 1))
 
     def train(self, mode: bool = True) -> FlowStage:
         """The frozen base modules stay in eval mode: their batch norm must not drift."""
@@ -139,74 +178,142 @@ class FlowStage(nn.Module):
 
     @torch.no_grad()
     def begin(self, batch: dict[str, Tensor], rng: torch.Generator) -> dict:
-        """Codes and VGG features of every frame, once, and the pairs and triplets of this batch."""
-        frames, times = batch["frames"], batch["times"]
-        count = frames.shape[1]
-        codes = self.model.encode(frames.flatten(0, 1)).code.unflatten(0, frames.shape[:2])
-        features = [level.unflatten(0, frames.shape[:2]) for level in self.perceptual.features(frames.flatten(0, 1))]
-        # Target a outer, source b inner, a = b included (specification section 4).
-        pairs = [(index // count, index % count) for index in pick(count * count, self.pairs, rng)]
-        triples = list(combinations(range(count), 3))
-        triplets = [triples[index] for index in pick(len(triples), self.triplets, rng)]
-        return {"frames": frames, "times": times, "codes": codes, "features": features, "pairs": pairs, "triplets": triplets, "ends": {}}
+        """Codes and VGG features of every frame, once, and the pairs and triplets of this batch; frames are numbered over all clips.
 
-    def forward(self, context: dict, substep: str) -> dict[str, Tensor]:
-        """One substep's loss: partial (flow alone) plus full (flow and correction)."""
-        kind, index = substep.split()
-        build = self.reconstruct if kind == "reconstruction" else self.interpolate
-        partial, offset, target, features = build(context, reverse=kind == "reversed")
-        full = self.model.flow_correction(partial, offset)
-        losses = {"flow": offset.abs().flatten(1).mean(1)}  # not part of the loss; a flow that dies shows here
-        total: Tensor | float = 0.0
-        target_mask = importance_mask(self.model, target) if index == "1" else None  # later substeps: all ones
-        for name, code in (("partial", partial), ("full", full)):
-            mask = None if target_mask is None else torch.maximum(importance_mask(self.model, code), target_mask)
-            parts = code_loss(self.model, self.perceptual, code, target, features, mask)
-            losses |= {f"{name} l1": parts.l1, f"{name} cosine": parts.cosine, f"{name} perceptual": parts.perceptual}
-            total = total + parts.total
-        losses["loss"] = total
+        Codes are those of the frozen encoder. `samples` holds (source, target) and (start, middle, end) by kind of substep.
+        """
+        clips, count = batch["frames"].shape[:2]
+        frames = batch["frames"].flatten(0, 1)
+        codes = self.model.encode(frames).code
+        own = self.model.warp(codes, self.model.pose(frames, frames))
+        # Target a outer, source b inner, a = b included (specification section 4).
+        pairs = [(b, a) for a, b in product(range(count), repeat=2)]
+        triplets = [t for t in combinations(range(count), 3) if self.repairs.pose_as_used or t[2] - t[0] == 2]
+        samples = {}
+        for kind, tuples in (("reconstruction", pairs), ("interpolation", triplets)):
+            chosen = torch.tensor([tuples[index] for index in pick(len(tuples), self.limits[kind], rng)])
+            samples[kind] = (chosen + count * torch.arange(clips)[:, None, None]).flatten(0, 1).to(frames.device)
+        features = self.perceptual.features(frames)
+        times = batch["times"].flatten()
+        return {"frames": frames, "codes": codes, "own": own, "times": times, "features": features, "samples": samples}
+
+    def samples(self, context: dict, substep: str) -> Tensor:
+        """Frame numbers of every sample of a substep, (N, 2) or (N, 3); reversed, a clip runs from its end to its start."""
+        if substep.startswith("reconstruction"):
+            return context["samples"]["reconstruction"]
+        samples = context["samples"]["interpolation"]
+        return samples.flip(1) if substep.startswith("reversed") else samples
+
+    def parts(self, context: dict, substep: str, masked: bool | None = None) -> list[Part]:
+        """The parts of a substep; those of the first one of its kind (or of any, if `masked`) have masks.
+
+        A mask is divided by the maximum over the whole batch, so all parts are looked at before the first is computed.
+        """
+        count = len(self.samples(context, substep))
+        rows = [slice(start, start + (self.chunk or count)) for start in range(0, count, self.chunk or count)]
+        if not (substep.endswith(" 1") if masked is None else masked):
+            return [Part(part, count) for part in rows]
+        found = []
+        for part in rows:
+            with torch.no_grad():
+                prediction = self.prediction(context, substep, part)
+            found.append((importance(self.model, prediction.partial), importance(self.model, prediction.full)))
+        wanted, places = self.samples(context, substep)[:, 1].unique(return_inverse=True)  # a target of many samples is looked at once
+        true = torch.cat([importance(self.model, codes) for codes in self.true_codes(context, substep)[wanted].split(self.chunk or count)])
+        largest = maximum(torch.stack([*(torch.stack([pair[i].max() for pair in found]).max() for i in (0, 1)), true.max()]))
+        true = normalised(true, largest[2])
+        parts = []
+        for part, (partial, full) in zip(rows, found, strict=True):
+            masks = (torch.maximum(normalised(own, most), true[places[part]]) for own, most in zip((partial, full), largest, strict=False))
+            parts.append(Part(part, count, *masks))
+        return parts
+
+    def forward(self, context: dict, substep: str, part: Part) -> dict[str, Tensor]:
+        """The losses of one part: partial (flow alone) plus full (flow and correction)."""
+        samples = self.samples(context, substep)[part.rows]
+        prediction = self.prediction(context, substep, part.rows)
+        target = self.true_codes(context, substep)[samples[:, 1]]
+        seen = 1 if self.repairs.middle_target or samples.shape[1] == 2 else 2  # row 1
+        features = [level[samples[:, seen]] for level in context["features"]]
+        losses = {"flow": prediction.flow.abs().flatten(1).mean(1)}  # not part of the loss; a flow that dies shows here
+        for name, code, mask in (("partial", prediction.partial, part.partial), ("full", prediction.full, part.full)):
+            terms = code_loss(self.model, self.perceptual, code, target, features, mask, prediction.still)
+            losses |= {f"{name} {term}": value for term, value in terms.named().items()}
+            losses["loss"] = losses.get("loss", 0.0) + terms.total
         return losses
 
-    def reconstruct(self, context: dict, reverse: bool) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """Target a from source b: S = w(V_b, pose(b, a)), E = w(V_a, self-pose(a)), code = flow(S, F)."""
-        a, b = (torch.tensor(side) for side in zip(*context["pairs"], strict=True))
-        model, frames, codes = self.model, context["frames"], context["codes"]
-        if "reconstruction" not in context["ends"]:
-            with torch.no_grad():
-                target, source = frames[:, a].flatten(0, 1), frames[:, b].flatten(0, 1)
-                start = model.warp(codes[:, b].flatten(0, 1), model.pose(source, target))
-                end = model.warp(codes[:, a].flatten(0, 1), model.pose(target, target))
-            context["ends"]["reconstruction"] = (start, end)
-        start, end = context["ends"]["reconstruction"]
-        code, offset = model.flow_code(start, end)
-        return code, offset, end, [level[:, a].flatten(0, 1) for level in context["features"]]
+    @staticmethod
+    def true_codes(context: dict, substep: str) -> Tensor:
+        """The codes of all frames as a prediction should have them; the wanted frame of a sample is its second number."""
+        return context["own" if substep.startswith("reconstruction") else "codes"]
 
-    def interpolate(self, context: dict, reverse: bool) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """The middle frame of a triplet, as synthesis makes it (rows 1 to 5), against the code and the picture of the true one."""
-        first, middle, last = (torch.tensor(side) for side in zip(*context["triplets"], strict=True))
-        if reverse:
-            first, last = last, first
-        frames, times, codes = context["frames"], context["times"], context["codes"]
-        t = (times[:, middle] - times[:, first]) / (times[:, last] - times[:, first])
-        ends = [Encoded(frames[:, side].flatten(0, 1), codes[:, side].flatten(0, 1)) for side in (first, last)]
-        code, (carried, _), _, _ = self.model.between_repaired(*ends, t.reshape(-1, 1), None, use_flow=True)
-        return code, carried, codes[:, middle].flatten(0, 1), [level[:, middle].flatten(0, 1) for level in context["features"]]
+    def prediction(self, context: dict, substep: str, rows: slice) -> Prediction:
+        """The codes of some samples as the model predicts them."""
+        samples = self.samples(context, substep)[rows]
+        return self.rebuilt(context, samples) if samples.shape[1] == 2 else self.interpolated(context, samples)
+
+    def rebuilt(self, context: dict, samples: Tensor) -> Prediction:
+        """Target a from source b: S = w(V_b, pose(b, a)), E = w(V_a, self-pose(a)), code = flow(S, F)."""
+        model, (source, target) = self.model, samples.unbind(1)
+        with torch.no_grad():
+            start = model.warp(context["codes"][source], model.pose(context["frames"][source], context["frames"][target]))
+        code, flow = model.flow_code(start, context["own"][target])
+        return Prediction(code, model.flow_correction(code, flow), start, flow)
+
+    def interpolated(self, context: dict, samples: Tensor) -> Prediction:
+        """The middle of a triplet from its ends, as synthesis makes it; row 2 published: flow-warped once more towards the true code."""
+        model, repairs, (first, middle, last) = self.model, self.repairs, samples.unbind(1)
+        frames, codes, times = context["frames"], context["codes"], context["times"]
+        with torch.no_grad():
+            if repairs.pose_as_used:
+                t = ((times[middle] - times[first]) / (times[last] - times[first]))[:, None]
+                _, views = model.views(frames[first], frames[last], t)
+            else:  # row 3: true poses to the middle frame, and the end's code as it is
+                t = torch.full((len(samples), 1), 0.5, device=frames.device)
+                reference = torch.cat([frames[first], frames[last], frames[first]])
+                thetas = euler_to_theta(model.pose(reference, torch.cat([frames[middle], frames[middle], frames[last]])))
+                views = Views(*thetas.chunk(3), None)
+        between = model.between(codes[first], codes[last], t, views, True, repairs)
+        corrected = model.flow_correction(between.code, between.carried)
+        if repairs.direct_loss:
+            return Prediction(between.code, corrected, between.still, between.flow)
+        code, flow = model.flow_code(corrected, codes[middle])
+        return Prediction(code, model.flow_correction(code, flow), corrected, flow)
 
     def predict(self, frames: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         """What validation scores: frames 1 .. T-2 interpolated from the first and the last. Both (B * (T-2), 3, H, W)."""
-        inner = frames.shape[1] - 2
         first, last = (self.model.encode(frames[:, side]) for side in (0, -1))
-        images = [self.model.synthesise(first, last, times[:, i + 1], use_flow=True).image for i in range(inner)]
+        how = {"semantics": self.repairs, "use_flow": True}
+        images = [self.model.synthesise(first, last, times[:, i], **how).image for i in range(1, frames.shape[1] - 1)]
         return torch.stack(images, dim=1).flatten(0, 1), frames[:, 1:-1].flatten(0, 1)
+
+    def held_out_loss(self, context: dict) -> float:
+        """One pass over reconstruction and interpolation both ways, without masks."""
+        kinds = dict.fromkeys(f"{substep.split()[0]} 1" for substep in self.substeps)
+        parts = [(kind, part) for kind in kinds for part in self.parts(context, kind, masked=False)]
+        losses = [(kind, self(context, kind, part)["loss"]) for kind, part in parts]
+        return float(sum(torch.cat([loss for name, loss in losses if name == kind]).mean() for kind in kinds))
 
 
 Stage = BaseStage | FlowStage
 
 
 @torch.no_grad()
-def validate(stage: Stage, batches) -> float:
-    """PSNR in dB of the pooled squared error of `stage.predict` over batches of (frames, times); the stage is left in train mode."""
+def validate(stage: Stage, batches: Sequence[dict[str, Tensor]], clip_length: int) -> dict[str, float]:
+    """PSNR in dB of the pooled squared error of `stage.predict`, and the mean of `stage.held_out_loss`; each process takes its share.
+
+    Args:
+        batches: windows of held-out clips, (1, T, 3, H, W); the loss takes their first `clip_length` frames.
+    The stage is left in train mode.
+    """
     stage.eval()
-    errors = [mse(*stage.predict(frames, times)) for frames, times in batches]
+    error, frames, losses = 0.0, 0, []
+    for batch in share(batches):
+        errors = mse(*stage.predict(batch["frames"], batch["times"]))
+        error, frames = error + float(errors.sum()), frames + len(errors)
+        start = batch | {"frames": batch["frames"][:, :clip_length], "times": batch["times"][:, :clip_length]}
+        losses.append(stage.held_out_loss(stage.begin(start, torch.Generator().manual_seed(0))))
     stage.train()
-    return float(psnr_of_mse(np.concatenate(errors).mean()))
+    sums = torch.tensor([error, frames, sum(losses), len(losses)], dtype=torch.float64, device=next(stage.parameters()).device)
+    error, frames, loss, count = total(sums).tolist()
+    return {"psnr": float(psnr_of_mse(error / frames)), "loss": loss / count}

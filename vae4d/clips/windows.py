@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import ClipError, ConfigError
+from ..parallel import processes, rank
 from .clip import Clip
 
 
@@ -88,17 +89,19 @@ _REPEATS = "raise interval to step over the repeats (2 where every second frame 
 MIRRORED = (-1.0, 1.0, -1.0, -1.0, 1.0, 1.0)  # what a mirror, left for right, does to a pose (r about y, x, z; t along x, y, z)
 
 
-def augment(batch: dict[str, torch.Tensor], rng: torch.Generator) -> dict[str, torch.Tensor]:
+def augment(batch: dict[str, torch.Tensor], rng: torch.Generator, bsize: int) -> dict[str, torch.Tensor]:
     """Each clip of a batch mirrored or not, and each of its colours brighter or darker by up to 40 %: one change for all its frames.
 
     A handful of clips has few colours and few directions of motion, and a model trained on them alone draws nothing else.
 
     Args:
         batch: frames (B, T, 3, H, W) in [0, 1], so are the new ones; poses (B, ..., 6), where there are any, are mirrored with them.
+        bsize: clips in the batch of all processes, of which this is one's part; numbers are drawn for all.
     """
     changed, mirrored = [], torch.zeros(len(batch["frames"]), dtype=torch.bool)
-    for index, clip in enumerate(batch["frames"]):
-        mirror, *gains = torch.rand(4, generator=rng).tolist()
+    draws = torch.rand(bsize, 4, generator=rng)[rank() * len(mirrored) :]
+    for index, (clip, draw) in enumerate(zip(batch["frames"], draws, strict=False)):
+        mirror, *gains = draw.tolist()
         clip = clip * (0.6 + 0.8 * clip.new_tensor(gains))[:, None, None]
         mirrored[index] = mirror < 0.5
         changed.append(clip.flip(-1) if mirrored[index] else clip)
@@ -111,26 +114,28 @@ def augment(batch: dict[str, torch.Tensor], rng: torch.Generator) -> dict[str, t
 
 
 class Batches:
-    """Batch sampler whose order depends on the seed and the epoch alone, and which can start at any step."""
+    """Batch sampler whose order depends on the seed and the epoch alone, and which can start at any step.
+
+    The last batch of an epoch is filled up from the epoch's beginning. Of several processes each gets its part of every batch.
+    """
 
     def __init__(self, count: int, size: int, seed: int, start: int, stop: int):
-        self.count, self.batch_size, self.seed, self.start, self.stop = count, size, seed, start, stop
-        self.drop_last = False
+        self.count, self.size, self.seed, self.start, self.stop = count, size, seed, start, stop
 
     @staticmethod
     def per_epoch(count: int, size: int) -> int:
-        """Batches in an epoch; the last may be smaller."""
+        """Batches in an epoch."""
         return math.ceil(count / size)
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
-        each = self.per_epoch(self.count, self.batch_size)
+        each, mine = self.per_epoch(self.count, self.size), self.size // processes()
         for step in range(self.start, self.stop):
             order = torch.randperm(self.count, generator=step_generator(self.seed, step // each, "epoch"))
-            first = step % each * self.batch_size
-            yield order[first : first + self.batch_size].tolist()
+            first = step % each * self.size + rank() * mine
+            yield order[torch.arange(first, first + mine) % self.count].tolist()
 
 
 def step_generator(seed: int, index: int, purpose: str) -> torch.Generator:

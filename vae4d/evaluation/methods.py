@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import load_model, locate
-from ..config import SEMANTICS, choice
+from ..config import choice
 from ..errors import ConfigError, MethodError, MissingInputError
 from ..files import sha256
 from ..model import Encoded, VideoAutoencoder4D
+from ..repairs import Repairs
 from .minterpolate import Minterpolate
 from .optical_flow import FARNEBACK, FlowWarp, dis_flow, farneback_flow, opencv_version
 
@@ -104,7 +105,7 @@ class ModelMethod:
     """
 
     def __init__(self, checkpoint: str | Path, device: str = "cpu", semantics: str = "repaired", use_flow: bool | None = None):
-        choice("semantics", semantics, SEMANTICS)
+        Repairs.parse(semantics)
         self.checkpoint, self.device = locate(checkpoint).absolute(), device
         if not self.checkpoint.is_file():
             raise MissingInputError(f"There is no checkpoint {checkpoint}: train one with notebooks 02 and 03, or correct the path.")

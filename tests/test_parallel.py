@@ -1,0 +1,108 @@
+"""Two processes compute what one does with the batch of both; started as users start them, by `accelerate launch`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from make_clips import pictures, save_images
+
+from vae4d import parallel
+from vae4d.checkpoint import read_checkpoint
+from vae4d.clips.datasets import prepare_dataset
+from vae4d.clips.windows import Batches, augment, step_generator
+from vae4d.errors import ConfigError
+from vae4d.train import TrainConfig, train
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory, weights) -> dict:
+    root = tmp_path_factory.mktemp("data")
+    for number, split in enumerate(("train", "validate", "test")):
+        save_images(root / "set" / split / f"clip{number}", pictures(8, 48, 40, seed=number))
+    prepare_dataset(root / "set", 32, root, progress=None)
+    (root / "weights").symlink_to(weights)
+    common = {"dataset": str(root / "set"), "data_root": str(root), "input_size": 32, "perceptual_size": 0, "workers": 0, "bsize": 2}
+    common |= {"clip_length": 3, "max_steps": 3, "valid_freq": 3, "valid_clips": 3, "frame_limit": 4}
+    return common | {"device": "cpu", "augment": True}
+
+
+def launch(arguments: list[str], processes: int = 2, **environment: str) -> subprocess.CompletedProcess:
+    """`accelerate launch` of `python -m vae4d ...` on processes of this machine's CPU."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), "--num_machines", "1"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(port), "-m", "vae4d", *arguments]
+    variables = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
+
+
+def as_arguments(config: dict) -> list[str]:
+    flags = [f"--{name}" if value is True else f"--{name}={value}" for name, value in config.items() if name != "stage"]
+    return ["train", config.get("stage", "base"), *flags]
+
+
+@pytest.mark.parametrize("stage", ["base", "flow"])
+def test_two_processes_train_as_one(options, tmp_path, stage):
+    """Losses, gradients (as the weights after three steps), validation and checkpoints; the discriminator and batch norm take part."""
+    config = options | {"stage": stage}
+    if stage == "flow":
+        train(TrainConfig(**(options | {"savepath": str(tmp_path / "base"), "max_steps": 1, "lambda_perc": 0.0})), lambda line: None)
+        config |= {"resume": str(tmp_path / "base" / "newest.safetensors"), "reconstruction_substeps": 2, "interpolation_substeps": 1}
+        config |= {"pairs": 3, "chunk": 4}
+    train(TrainConfig(**config, savepath=str(tmp_path / "one")), lambda line: None)
+    done = launch(as_arguments(config | {"savepath": str(tmp_path / "two")}))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("step 3/3  loss") == 1, "one process speaks for both"
+    one, two = (pd.read_csv(tmp_path / name / "losses.csv").drop(columns=["loader_seconds", "step_seconds"]) for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two, rtol=2e-4, atol=1e-6)
+    scores = [pd.read_csv(tmp_path / name / "validation.csv") for name in ("one", "two")]
+    pd.testing.assert_frame_equal(*scores, rtol=1e-4)
+    a, b = (read_checkpoint(tmp_path / name / "newest.safetensors")[1] for name in ("one", "two"))
+    assert a.keys() == b.keys()
+    # The first moment of Adam is a mean of gradients: it shows their size, which a step of Adam does not.
+    moments = [name for name in a if name.endswith("exp_avg")]
+    assert moments and (stage == "flow" or any("critic" in name for name in moments))
+    for name in moments:
+        assert (a[name] - b[name]).norm() <= 2e-3 * a[name].norm() + 1e-9, name
+
+
+def test_a_run_goes_on_with_another_number_of_processes(options, tmp_path):
+    config = options | {"savepath": str(tmp_path / "run"), "stage": "base", "save_freq": 1}
+    train(TrainConfig(**(config | {"max_steps": 1})), lambda line: None)
+    done = launch(as_arguments(config))
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(tmp_path / "run" / "losses.csv")["step"].tolist() == [1, 2, 3]
+
+
+def test_a_batch_that_cannot_be_split_is_refused(options, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="bsize is 3, for 2 processes: use a multiple of their number"):
+        TrainConfig(**(options | {"bsize": 3}))
+
+
+def test_each_process_gets_its_part_of_every_batch_and_of_its_random_numbers(monkeypatch):
+    whole = list(Batches(7, 4, seed=3, start=0, stop=4))
+    clips = torch.rand(4, 2, 3, 4, 4)
+    changed = augment({"frames": clips}, step_generator(0, 0, "step"), 4)["frames"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for number in ("0", "1"):
+        monkeypatch.setenv("RANK", number)
+        half = slice(2 * int(number), 2 * int(number) + 2)
+        assert list(Batches(7, 4, seed=3, start=0, stop=4)) == [batch[half] for batch in whole]
+        assert torch.equal(augment({"frames": clips[half]}, step_generator(0, 0, "step"), 4)["frames"], changed[half])
+        assert parallel.share(range(5)) == range(int(number), 5, 2)
+
+
+def test_one_process_shares_with_nobody():
+    assert parallel.processes() == 1 and list(parallel.share("abc")) == list("abc")
+    norm = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    parallel.synchronise_batch_norm(norm)
+    parallel.wait()
+    assert type(norm[0]) is torch.nn.BatchNorm2d
