@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vae4d import build_model, load_model
 from vae4d.checkpoint import locate, read_checkpoint, save_checkpoint, shipped
-from vae4d.errors import CheckpointError, MissingInputError, StorageError
+from vae4d.errors import CheckpointError, ConfigError, MissingInputError, StorageError
 from vae4d.files import atomic_path, sha256
 
 
@@ -60,9 +61,9 @@ def test_wrong_files_are_refused_with_a_remedy(model, tmp_path):
     noise.write_bytes(b"not a checkpoint at all")
     foreign = tmp_path / "foreign.safetensors"
     save_file({"x": torch.ones(1)}, foreign)
-    pickled = tmp_path / "pickled.ckpt"
-    torch.save({"encoder_3d": {}}, pickled)
-    wrong = ((truncated, "copy it again"), (noise, "not a whole"), (pickled, r"\.ckpt.* are not read"), (foreign, "no vae4d checkpoint"))
+    empty = tmp_path / "empty.safetensors"
+    empty.touch()
+    wrong = ((truncated, "copy it again"), (noise, "not a whole"), (empty, "not a whole"), (foreign, "no vae4d checkpoint"))
     for path, message in wrong:
         with pytest.raises(CheckpointError, match=message) as caught:
             load_model(path)
@@ -76,6 +77,69 @@ def test_missing_tensors_are_named(model, tmp_path, monkeypatch):
     path = save_checkpoint(tmp_path / "part.safetensors", model, "base")
     with pytest.raises(CheckpointError, match=r"rotate\.conv3d_1\.weight"):
         load_model(path)
+
+
+def rewritten(path: Path, old: str, new: str) -> Path:
+    """The checkpoint with a piece of its metadata replaced."""
+    with safe_open(path, framework="pt") as stream:
+        meta, tensors = stream.metadata()["vae4d"], {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    assert old in meta
+    save_file(tensors, path.with_name("other.safetensors"), metadata={"vae4d": meta.replace(old, new)})
+    return path.with_name("other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"preset": "small"', '"preset": "huge"', "unknown to this version .*'huge'.*use the version that wrote it"),
+        ('"depth": 16', '"depth": 16, "heads": 4', "unknown to this version .*'heads'"),
+        ('"format": 1', '"format": 2', "format 2, newer than this version's 1: update vae4d"),
+        ('"depth": 16', '"depth": 32', r"does not fit its own config .*is \(.*\), not \(.*\)"),
+        ('"resnet_layers": [1, 2, 2, 1]', '"resnet_layers": [1]', "unknown to this version"),
+        ('"resnet_width": 16', '"resnet_width": 1000000', "does not fit its own config"),
+        ('"resnet_width": 16', '"resnet_width": {}', "unknown to this version"),
+    ],
+)
+def test_metadata_of_a_newer_version_or_altered_is_refused(model, tmp_path, old, new, message):
+    path = rewritten(save_checkpoint(tmp_path / "model.safetensors", model, "base"), old, new)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_model(path)
+    assert path.name in str(caught.value)
+
+
+def test_changes_without_weights_are_made_and_others_refused(model, tmp_path):
+    path = save_checkpoint(tmp_path / "model.safetensors", model, "base")
+    changed = load_model(path, scale_rotate=0.5, scale_translate=2, padding_mode="zeros")
+    assert changed.rotate.padding_mode == "zeros" and changed.encoder_traj.scale.tolist() == [0.5] * 3 + [2] * 3
+    frames = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    ratio = torch.tensor([50.0] * 3 + [200] * 3)  # both scales are 0.01 in the file
+    torch.testing.assert_close(changed.pose(*frames), model.pose(*frames) * ratio)
+    for wrong, message in (
+        ({"depth": 8}, "depth belongs to a checkpoint's weights: change scale_rotate"),
+        ({"scale_rotate": float("nan")}, "scale_rotate is nan: give a finite number"),
+        ({"scale_translate": "much"}, "'much': give a finite number"),
+        ({"padding_mode": "wrap"}, "padding_mode is 'wrap'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_model(path, **wrong)
+
+
+def test_values_that_are_not_finite_are_refused_by_name(tmp_path):
+    broken = build_model("small")
+    with torch.no_grad():
+        broken.decoder.conv3.bias[3] = float("nan")
+    path = save_checkpoint(tmp_path / "nan.safetensors", broken, "base")
+    with pytest.raises(CheckpointError, match=r"nan\.safetensors holds values that are not finite in decoder\.conv3\.bias"):
+        load_model(path)
+
+
+def test_loading_leaves_the_random_numbers_alone(model, tmp_path):
+    path = save_checkpoint(tmp_path / "model.safetensors", model, "base")
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    load_model(path)
+    assert torch.rand(1) == expected
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file, with its metadata as JSON in the file's own header.
+"""Checkpoints: one safetensors file, with its metadata as JSON in the file's own header. Those of the original system are read as well.
 
 Tensors of the model are named as in its state dict (`encoder_3d.conv3d_1.weight`); a training state adds tensors under
 `optimizer.`. The metadata holds the format version, the model's config, the stage that trained it and what the caller adds.
@@ -7,7 +7,10 @@ One file is either whole or absent, so an interruption never leaves weights and 
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+import warnings
 from pathlib import Path
 
 import torch
@@ -15,13 +18,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .config import ModelConfig, preset
+from .config import PRESETS, ModelConfig, choice, preset
 from .errors import CheckpointError, ConfigError, MissingInputError
 from .files import atomic_path
-from .model import VideoAutoencoder4D
+from .model import FLOW_MODULES, VideoAutoencoder4D
+from .original_checkpoint import SUFFIXES, differences, fitting_config, is_original, listed, read_original, write_original
 
 FORMAT = 1
 STAGES = ("base", "flow")
+FREE_FIELDS = ("scale_rotate", "scale_translate", "padding_mode")  # fields of ModelConfig that carry no weights
 WEIGHTS = Path(__file__).parent / "weights"  # checkpoints that come with the package, each with a model card beside it
 
 
@@ -57,11 +62,14 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
-    """Metadata and tensors (on the CPU) of a checkpoint; `path` is what `locate` takes.
+    """Metadata and tensors (on the CPU) of a checkpoint, ours or the original system's; `path` is what `locate` takes.
+
+    The metadata of an original file is made up from what it holds: the preset that fits, its stage, an empty `extra`; `ignored` names what
+    it holds beside the model, `lacks` the modules that it does not hold.
 
     Raises:
         MissingInputError: no such file.
-        CheckpointError: the file is truncated, altered, or not a vae4d checkpoint.
+        CheckpointError: the file is truncated, altered, hostile, or no checkpoint.
     """
     path = locate(path)
     if not path.is_file():
@@ -69,43 +77,117 @@ def read_checkpoint(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
         remedy = f"run notebooks 02_train_autoencoder and 03_train_flow, or correct the path{names}"
         raise MissingInputError(f"There is no checkpoint {path}: {remedy}.")
     try:
+        if is_original(path):
+            return described(path, *read_original(path))
         with safe_open(path, framework="pt") as stream:
             meta = json.loads((stream.metadata() or {}).get("vae4d", "null"))
             names = stream.keys()
             tensors = {name: stream.get_tensor(name) for name in names}
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        remedy = "copy it again where it was truncated; pickled checkpoints (.ckpt, .tar, .pt) are not read, choose one that vae4d wrote"
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): {remedy}.") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("stage") not in STAGES:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy it again where it was truncated.") from error
+    number = meta.get("format") if isinstance(meta, dict) else None
+    if isinstance(number, int) and number > FORMAT:
+        raise CheckpointError(f"{path} is of format {number}, newer than this version's {FORMAT}: update vae4d, or choose another.")
+    if number != FORMAT or meta.get("stage") not in STAGES:
         raise CheckpointError(f"{path} is a safetensors file but no vae4d checkpoint of format {FORMAT}: choose one that vae4d wrote.")
     return meta, tensors
 
 
-def load_model(path: str | Path, expected_preset: str | None = None) -> VideoAutoencoder4D:
-    """The model of a checkpoint, in eval mode on the CPU.
+def described(path: Path, modules: dict[str, dict[str, Tensor]], ignored: list[str]) -> tuple[dict, dict[str, Tensor]]:
+    """The modules of an original file as `read_checkpoint` returns a checkpoint."""
+    tensors = {f"{module}.{key}": value for module, state in modules.items() for key, value in state.items()}
+    lacks = tuple(name for name in FLOW_MODULES if name not in modules and name != "flow")
+    config = fitting_config(path, tensors, lacks).to_dict()
+    meta = {"format": FORMAT, "config": config, "stage": "base" if lacks else "flow", "flow_trained": not lacks, "extra": {}}
+    return meta | {"ignored": ignored, "lacks": lacks}, tensors
+
+
+def load_model(path: str | Path, expected_preset: str | None = None, **changes) -> VideoAutoencoder4D:
+    """The model of a checkpoint, ours or the original system's, in eval mode on the CPU.
+
+    A base checkpoint of the original system has no flow modules: they start from the weights of `build_model`. What such a file holds
+    beside the model is ignored with a warning that names it.
 
     Args:
         expected_preset: refuse a checkpoint of another preset.
+        changes: fields of the config that carry no weights: scale_rotate (radians) and scale_translate (cube units), each per unit of the
+            pose network's output, and padding_mode. An original file does not tell with which it was trained.
     Raises:
-        MissingInputError, CheckpointError: see `read_checkpoint`; also when the weights do not fit the config.
+        ConfigError: a change of another field, or a value out of range.
+        MissingInputError, CheckpointError: see `read_checkpoint`; also when the weights do not fit the config or are not finite.
     """
     meta, tensors = read_checkpoint(path)
+    if meta.get("ignored"):
+        warnings.warn(f"{path} holds more than the model, ignored: {', '.join(meta['ignored'])}", stacklevel=2)
+    return assemble(path, meta, tensors, expected_preset, **changes)
+
+
+def assemble(path: str | Path, meta: dict, tensors: dict[str, Tensor], expected_preset: str | None = None, **changes) -> VideoAutoencoder4D:
+    """The model of what `read_checkpoint` returned; arguments and errors as `load_model`."""
+    lacks = tuple(meta.get("lacks", ()))
     try:
         config = ModelConfig.from_dict(meta["config"])
-    except (ConfigError, KeyError, TypeError) as error:
+        choice("preset", config.preset, PRESETS)
+        wrong = differences(tensors, config, lacks)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} describes a model unknown to this version ({error}): use the version that wrote it.") from error
     if expected_preset not in (None, config.preset):
         raise CheckpointError(f"{path} holds preset {config.preset!r}, not {expected_preset!r}: choose another, or set preset.")
-    model = VideoAutoencoder4D(config)
-    wanted = model.state_dict()
-    weights = {name: tensors[name] for name in wanted if name in tensors}
-    wrong = [name for name, value in wanted.items() if name not in weights or weights[name].shape != value.shape]
     if wrong:
-        what = f"{len(wrong)} tensors missing or misshapen, first {wrong[0]}"
-        raise CheckpointError(f"{path} does not fit its own config ({what}): the file was altered, train anew.")
-    model.load_state_dict(weights)
+        raise CheckpointError(f"{path} does not fit its own config ({listed(wrong)}): the file was altered, train anew.")
+    model = new_model(changed(config, changes))
+    weights = {name: tensors[name] for name in model.state_dict() if name in tensors}
+    if bad := next((name for name, value in weights.items() if not value.isfinite().all()), None):
+        raise CheckpointError(f"{path} holds values that are not finite in {bad}: take an earlier checkpoint of that training.")
+    model.load_state_dict(weights, strict=not lacks)
     model.flow_trained = meta.get("flow_trained", meta["stage"] == "flow")
     return model.eval()
+
+
+def changed(config: ModelConfig, changes: dict) -> ModelConfig:
+    """A config with fields changed that carry no weights."""
+    for name, value in changes.items():
+        if name not in FREE_FIELDS:
+            raise ConfigError(f"{name} belongs to a checkpoint's weights: change {', '.join(FREE_FIELDS)}, or train another model.")
+        if name != "padding_mode" and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise ConfigError(f"{name} is {value!r}: give a finite number.")
+    return dataclasses.replace(config, **changes)
+
+
+def convert(source: str | Path, target: str | Path) -> str:
+    """Write a checkpoint in the other format, by the suffix of `target`: .safetensors is ours, .ckpt, .tar, .pt, .pth the original's.
+
+    Training state (the optimiser's) is left out. The original's format has no metadata: the scales of poses, padding mode and the record
+    of what was trained on are lost on the way there.
+
+    Returns:
+        one line that says what was written.
+    Raises:
+        ConfigError: another suffix, or the same file twice.
+        MissingInputError, CheckpointError: see `load_model`. StorageError: see `save_checkpoint`.
+    """
+    source, target = locate(source), Path(target)
+    suffix = target.suffix.lower()
+    if suffix not in (".safetensors", *SUFFIXES):
+        raise ConfigError(f"{target} ends on none of .safetensors, {', '.join(SUFFIXES)}: name the format by the suffix.")
+    if source.resolve() == target.resolve():
+        raise ConfigError(f"{target} is the checkpoint to read: give another name to write.")
+    meta, tensors = read_checkpoint(source)
+    model = assemble(source, meta, tensors)
+    if suffix == ".safetensors":
+        save_checkpoint(target, model, meta["stage"], meta["extra"])
+        count = len(model.state_dict())
+    else:
+        count = write_original(target, model)
+    ignored = f"; ignored: {', '.join(meta['ignored'])}" if meta.get("ignored") else ""
+    return f"{target}: preset {model.config.preset}, {meta['stage']} stage, {count} tensors, from {source}{ignored}"
+
+
+def new_model(config: ModelConfig, seed: int = 0) -> VideoAutoencoder4D:
+    """A freshly initialised model in eval mode; the same seed gives the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return VideoAutoencoder4D(config).eval()
 
 
 def build_model(name: str, seed: int = 0, **changes) -> VideoAutoencoder4D:
@@ -114,7 +196,4 @@ def build_model(name: str, seed: int = 0, **changes) -> VideoAutoencoder4D:
     Raises:
         ConfigError: unknown preset or field.
     """
-    config = preset(name, **changes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return VideoAutoencoder4D(config).eval()
+    return new_model(preset(name, **changes), seed)
