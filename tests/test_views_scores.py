@@ -93,3 +93,26 @@ def test_what_is_not_scored_is_washed_out_but_in_the_given_picture():
     assert fig.axes[1].get_xlabel() == "20.0 dB"
     with pytest.raises(ConfigError, match="1 pictures of each name"):
         views.masked_views({"given": black}, mask[:, :4], ["world"], {})
+
+
+def test_the_histogram_of_cleaning_counts_what_is_removed():
+    errors = [10.0, 11.0, 49.9, 50.0, 80.0, np.inf, np.nan, np.nan]
+    fig = views.error_histogram(errors, 50.0)
+    (ax,) = fig.axes
+    assert ax.get_title() == "3 of 6 clips removed, 1 of them without a finite error; 2 test clips not looked at"
+    bars = [bar for bar in ax.patches if bar.get_height()]
+    kept, removed = ([bar for bar in bars if bool(bar.get_hatch()) == hatched] for hatched in (False, True))
+    assert sum(bar.get_height() for bar in kept) == 3 and sum(bar.get_height() for bar in removed) == 2
+    assert max(bar.get_x() + bar.get_width() for bar in kept) <= 50 + 1e-9 and min(bar.get_x() for bar in removed) >= 50 - 1e-9
+    assert ax.lines[0].get_xdata()[0] == 50 and ax.get_xlim()[1] > 80
+
+
+def test_the_histogram_shows_its_limit_where_nothing_is_removed():
+    fig = views.error_histogram([3.0], 50.0)
+    assert fig.axes[0].get_title() == "0 of 1 clips removed" and fig.axes[0].get_xlim()[1] > 50
+    assert views.error_histogram([np.inf], 50.0).axes[0].get_title() == "1 of 1 clips removed, 1 of them without a finite error"
+    for wrong in ([], [np.nan], np.ones((2, 2))):
+        with pytest.raises(ConfigError, match="at least one number"):
+            views.error_histogram(wrong, 50.0)
+    with pytest.raises(ConfigError, match="limit must be a positive number, not nan"):
+        views.error_histogram([3.0], np.nan)

@@ -9,7 +9,7 @@ has the style and the checks that they share. What is to be compared shares one 
 from .charts import camera_path, loss_curves
 from .figures import save
 from .frames import comparison_strip, frame_differences, frame_strip, image_flow, shot_timeline
-from .scores import interval_chart
+from .scores import error_histogram, interval_chart
 from .truth import flow_and_depth, masked_views, pose_comparison
 from .volumes import code_projections, code_slices, voxel_flow_arrows, voxel_flow_projections, voxel_flow_slices
 from .worlds import world_truth
@@ -19,6 +19,7 @@ __all__ = [
     "code_projections",
     "code_slices",
     "comparison_strip",
+    "error_histogram",
     "flow_and_depth",
     "frame_differences",
     "frame_strip",

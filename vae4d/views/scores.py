@@ -1,4 +1,4 @@
-"""Views of scores with their 95 % intervals: methods beside each other, by clip or by size of motion.
+"""Views of scores: methods beside each other with their 95 % intervals, by clip or by size of motion; errors of many clips against a limit.
 
 Conventions:
     A table has one row per category and method: columns `category`, `method`, `mean`, `low`, `high` and `count`. Where `low` and `high`
@@ -9,12 +9,14 @@ Conventions:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from ..errors import ConfigError
 from .figures import MARKERS, PALETTE, WIDTH, picture, view
@@ -76,6 +78,44 @@ def interval_chart(
     if hollow:
         marks += [Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="", label="hollow: interval not estimable")]
     fig.legend(handles=marks, loc="outside lower center", ncols=min(4, len(marks)), frameon=False)
+    return fig
+
+
+@view
+def error_histogram(errors: Any, limit: float, bins: int = 30) -> Figure:
+    """How many clips have which error, with the limit as a line; those at or above it are removed and drawn hatched.
+
+    The title counts the removed clips, and what cannot be drawn: infinite errors (removed, too) and NaN (clips that were not looked at).
+
+    Args:
+        errors: (N,), as `clips.cleaning.clean` puts them into its table.
+        limit: the first error that is removed.
+
+    Raises:
+        ConfigError: another shape, no error that is a number, or a limit that is not positive.
+    """
+    errors = np.asarray(errors, float)
+    if errors.ndim != 1 or np.isnan(errors).all():
+        raise ConfigError(f"error_histogram needs errors (N,) with at least one number, not {errors.size} values of shape {errors.shape}.")
+    if not 0 < limit < np.inf:
+        raise ConfigError(f"limit must be a positive number, not {limit}.")
+    looked, drawn = errors[~np.isnan(errors)], errors[np.isfinite(errors)]
+    top = max(limit * 1.1, drawn.max(initial=0) * 1.02)
+    width = limit / max(1, round(bins * limit / top))  # a bin ends at the limit, so that none is half removed
+    edges = width * np.arange(np.ceil(top / width) + 1)
+    fig = picture(4.4)
+    ax = fig.subplots()
+    ax.hist(drawn[drawn < limit], edges, color=PALETTE[0], label="kept")
+    ax.hist(drawn[drawn >= limit], edges, color=PALETTE[1], hatch="//", edgecolor="white", label="removed")
+    ax.axvline(limit, color="black", linestyle="--", label=f"limit {limit:g}")
+    said = f"{(looked >= limit).sum()} of {len(looked)} clips removed"
+    said += f", {np.isinf(looked).sum()} of them without a finite error" if np.isinf(looked).any() else ""
+    said += f"; {len(errors) - len(looked)} test clips not looked at" if len(looked) < len(errors) else ""
+    ax.set_title(said, fontweight="bold")
+    ax.set(xlabel="reconstruction error of the first frame (sum of the channels' L2 norms)", ylabel="clips", xlim=(0, edges[-1]))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(axis="y", alpha=0.3)
+    ax.legend(frameon=False)
     return fig
 
 
