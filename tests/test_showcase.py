@@ -98,7 +98,7 @@ def test_ones_own_test_clips_come_first_and_what_is_left_out_is_said(capsys):
     assert [clip.name for clip in showcase.chosen(data)] == ["mine-000000", "mine-111111", "bikes"]
     capsys.readouterr()
     assert [clip.name for clip in showcase.chosen(data, 1)] == ["mine-000000"]
-    assert capsys.readouterr().out.splitlines()[1] == "left out, as video_limit is 1: mine-111111, bikes"
+    assert capsys.readouterr().out.splitlines()[1] == "left out, as shown is 1: mine-111111, bikes"
     assert showcase.named([make_clip(name=str(i)) for i in range(10)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
 
 

@@ -51,11 +51,21 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
     part.set_defaults(command=run)
 
     part = commands.add_parser("prepare", help="decode a data set once, into data/cache")
-    part.add_argument("dataset", nargs="?", default="samples", help="samples (default), a video, or a folder of videos or frames")
+    part.add_argument("dataset", nargs="?", default="samples",
+                      help="samples (default), a video, a folder of videos or frames, or a name as in docs/datasets.md, such as HMDB51")
     part.add_argument("--size", type=int, default=128, help="side of the square frames in pixels (default: 128)")
     part.add_argument("--data-root", default="data", help="folder of samples, videos and cache (default: data)")
     part.add_argument("--square-pixels", action="store_true", help="take pixels as square whatever the file says")
+    part.add_argument("--squash", action="store_true", help="squash pictures to a square, as published, instead of cropping them")
+    part.add_argument("--video-limit", type=int, default=0, metavar="N", help="clips of each split, spread evenly; 0 for all (default)")
+    part.add_argument("--workers", type=int, default=1, metavar="N", help="processes that decode (default: 1)")
     part.set_defaults(command=prepare)
+
+    part = commands.add_parser("check", help="say what a data set should look like, what is there and what is missing")
+    part.add_argument("dataset", help="as for prepare, such as HMDB51, RealEstate10K, Matterport3D, Matterport3D-walks, Replica")
+    part.add_argument("--data-root", default="data", help="folder in which data sets lie under their names (default: data)")
+    part.add_argument("--all", action="store_true", help="open every clip, not some of them")
+    part.set_defaults(command=check)
 
     part = commands.add_parser("assets", help="fetch weights and sample clips, or check those that are there")
     part.add_argument("--data-root", default="data", help="where they go (default: data)")
@@ -66,12 +76,31 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
         add_training_options(part)
     part.set_defaults(command=train)
 
+    part = commands.add_parser("convert", help="write a checkpoint in the other format: ours, or the original system's")
+    part.add_argument("source", help="the checkpoint to read, or the name of one that comes with the package")
+    part.add_argument("target", help="the file to write: .safetensors is our format, .ckpt, .tar, .pt and .pth the original's")
+    part.set_defaults(command=convert)
+
     part = commands.add_parser("evaluate", help="score frames between given ones: baselines, models, frames of other programs")
     if chosen == "evaluate":
         from .evaluation.command import add_options
 
         add_options(part)
     part.set_defaults(command=evaluate)
+
+    part = commands.add_parser("synthesise", help="predict the test clips of a data set as the published system did, into files")
+    if chosen == "synthesise":
+        from .jobs import JobOptions
+
+        add_fields(part, JobOptions)
+    part.set_defaults(command=synthesise)
+
+    part = commands.add_parser("score", help="score predicted videos or camera paths as published, and without its defects")
+    if chosen == "score":
+        from .evaluation.score_command import add_options
+
+        add_options(part)
+    part.set_defaults(command=score)
 
     part = commands.add_parser("bench", help="print speed and memory figures")
     part.set_defaults(command=bench)
@@ -82,18 +111,25 @@ def add_training_options(part: argparse.ArgumentParser) -> None:
     """One option for each field of TrainConfig; the comment beside a field is its help."""
     from .train import TrainConfig
 
-    comments = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(TrainConfig), re.MULTILINE))
     part.add_argument("stage", choices=("base", "flow"))
-    for field in dataclasses.fields(TrainConfig):
-        if field.name == "stage":
+    add_fields(part, TrainConfig, leave_out=("stage",))
+
+
+def add_fields(part: argparse.ArgumentParser, kind: type, leave_out: Sequence[str] = ()) -> None:
+    """One option for each field of a dataclass of options; the comment beside a field is its help."""
+    comments = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(kind), re.MULTILINE))
+    types = {"str": str, "int": int, "float": float, "bool": bool}
+    for field in dataclasses.fields(kind):
+        if field.name in leave_out:
             continue
         option = "--" + field.name.replace("_", "-")
         names = dict.fromkeys((option, "--" + field.name))  # both spellings; the original's options have underscores
         text = f"{comments.get(field.name, '')} (default: {field.default!r})".strip().replace("%", "%%")
-        if isinstance(field.default, bool):
+        wanted = types[field.type.removesuffix(" | None")]
+        if wanted is bool:
             part.add_argument(*names, dest=field.name, action=argparse.BooleanOptionalAction, default=field.default, help=text)
         else:
-            part.add_argument(*names, dest=field.name, type=type(field.default), default=field.default, help=text)
+            part.add_argument(*names, dest=field.name, type=wanted, default=field.default, help=text)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -106,7 +142,15 @@ def run(arguments: argparse.Namespace) -> None:
 def prepare(arguments: argparse.Namespace) -> None:
     from .clips.datasets import prepare_dataset
 
-    prepare_dataset(arguments.dataset, arguments.size, arguments.data_root, square_pixels=arguments.square_pixels)
+    prepare_dataset(arguments.dataset, arguments.size, arguments.data_root, functools.partial(print, flush=True),
+                    square_pixels=arguments.square_pixels, squash=arguments.squash, video_limit=arguments.video_limit,
+                    workers=arguments.workers)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    from .clips.check import check_dataset
+
+    check_dataset(arguments.dataset, arguments.data_root, arguments.all)
 
 
 def fetch(arguments: argparse.Namespace) -> None:
@@ -118,8 +162,33 @@ def fetch(arguments: argparse.Namespace) -> None:
 def train(arguments: argparse.Namespace) -> None:
     from .train import TrainConfig, train
 
-    names = [field.name for field in dataclasses.fields(TrainConfig)]
-    train(TrainConfig(**{name: getattr(arguments, name) for name in names}))
+    train(from_fields(TrainConfig, arguments))
+
+
+def from_fields(kind: type, arguments: argparse.Namespace) -> object:
+    """The dataclass whose fields `add_fields` made options of."""
+    return kind(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(kind)})
+
+
+def synthesise(arguments: argparse.Namespace) -> None:
+    from .jobs import JobOptions, run_job
+    from .parallel import rank
+
+    folder = run_job(from_fields(JobOptions, arguments), functools.partial(print, flush=True))
+    if rank() == 0:
+        print(f"Written to {folder}")
+
+
+def score(arguments: argparse.Namespace) -> None:
+    from .evaluation.score_command import run
+
+    run(arguments)
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    from .checkpoint import convert
+
+    print(convert(arguments.source, arguments.target))
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

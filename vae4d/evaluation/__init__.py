@@ -11,5 +11,7 @@
     estimates       what a method says of flow, depth and pose, and the views that it makes of a new camera
     scene_cases     procedural worlds as test cases; scene_metrics errors against their truth; scene_measures which are taken
     scene_truth     the measurement on those worlds, with scene_summary's means and intervals
+    published       scores of predicted videos as the published system made them, and without its defect; predicted finds the videos,
+                    pose_scores scores camera paths by pose_errors; score_command their command line
     report          one page that stands alone (its sections are made in `workbook`)
 """

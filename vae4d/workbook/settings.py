@@ -11,8 +11,9 @@ import dataclasses
 import math
 from typing import Any, TypeVar
 
-from ..config import SEMANTICS, choice, unknown
+from ..config import choice, unknown
 from ..errors import ConfigError
+from ..repairs import Repairs
 
 T = TypeVar("T")
 
@@ -28,11 +29,13 @@ class DataSettings:
     clip_length: int = 4  # frames of a window
     worlds: int = 8  # procedural worlds that are shown
     textures: str = ""  # folder of photographs for them; empty takes scikit-image's
+    semantics: str = "repaired"  # published squashes frames to a square (row 10)
     seed: int = 0
 
     def __post_init__(self) -> None:
         at_least(self, interval=1, clip_length=2, worlds=1, seed=0)
         check_size(self.input_size)
+        Repairs.parse(self.semantics)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,20 +46,28 @@ class SynthesisSettings:
     dataset: str = "samples"
     input_size: int = 128
     resume: str = ""  # checkpoint; empty takes the best of the run's flow stage
-    video_limit: int = 100  # test clips; 0 for all
+    interval: int = 1  # every interval-th frame of a clip is taken
+    video_limit: int = 100  # test clips of the interpolation job; 0 for all
     frame_limit: int = 30  # frames of a clip, from its start; 0 for all
+    shown: int = 4  # test clips that the notebook shows; 0 for all
     factor: int = 4  # times the frame rate
     reinit_k: int = 12  # frames for which a scene code is kept
-    semantics: str = "repaired"
+    semantics: str = "repaired"  # or "published", "published+1+5", "repaired-4"
+    padding_mode: str = ""  # zeros or border; empty: the checkpoint's
+    scale_rotate: float = 0.0  # radians per unit of the pose network's output; 0: the checkpoint's
+    scale_translate: float = 0.0  # normalised-cube units per unit of it; 0: the checkpoint's
     orbit_views: int = 48
     orbit_angle: float = 0.1  # radians
     device: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, video_limit=0, frame_limit=0, factor=1, reinit_k=1, orbit_views=1, orbit_angle=0, seed=0)
+        at_least(self, interval=1, video_limit=0, frame_limit=0, shown=0, factor=1, reinit_k=1, orbit_views=1, orbit_angle=0, seed=0)
+        at_least(self, scale_rotate=0, scale_translate=0)
+        if 0 < self.frame_limit < 3:
+            raise ConfigError(f"frame_limit is {self.frame_limit}: interpolation needs 3 frames of a clip, give more, or 0 for all.")
         check_size(self.input_size)
-        choice("semantics", self.semantics, SEMANTICS)
+        Repairs.parse(self.semantics)
         choice("device", self.device, ("auto", "cpu"))
 
 
@@ -71,6 +82,9 @@ class ScoreSettings:
     resume: str = ""  # checkpoint; empty takes the best of the run's flow stage, "none" scores the baselines alone
     method: str = ""  # a function of one's own, "my_file.py:function"
     frames: str = ""  # folder of frames that another program made
+    predicted: str = ""  # folder of predicted videos, scored as published; empty takes what 04_interpolate wrote
+    true: str = ""  # folder of the true ones, by the same names; empty: `predicted` holds both
+    given_ends: bool = False  # the first and last frame of those videos were given: they count as published, and not when repaired
     video_limit: int = 100  # clips of each split; 0 for all
     pair_limit: int = 0  # pairs a clip and gap, spread evenly; 0 for all
     worlds: int = 12  # procedural worlds per bin of motion; 0 leaves them out
@@ -85,6 +99,8 @@ class ScoreSettings:
         for size in self.sizes:
             check_size(size, "sizes")
         choice("device", self.device, ("auto", "cpu"))
+        if self.true and not self.predicted:
+            raise ConfigError(f"true is {self.true!r} and predicted is empty: name the folder of the predicted videos too.")
         if not self.gaps or min(self.gaps) < 2 or len(set(self.gaps)) < len(self.gaps):
             raise ConfigError(f"gaps is {list(self.gaps)}: give different whole numbers of at least 2, such as [2, 4, 8].")
 

@@ -74,26 +74,41 @@ def usable(clips: Sequence[Clip], limit: int = 0, least: int = 3) -> list[Clip]:
     return kept
 
 
-def chosen(data: Dataset, video_limit: int = 0, frame_limit: int = 0) -> list[Clip]:
-    """The test clips to work on: usable ones, names told apart, one's own first, at most `video_limit` (0 for all).
+def chosen(data: Dataset, shown: int = 0, frame_limit: int = 0, interval: int = 1) -> list[Clip]:
+    """The test clips to show: every `interval`-th frame of usable ones, names told apart, one's own first, at most `shown` (0 for all).
 
     What is left out is printed. Raises:
         ClipError: see `usable`.
     """
-    clips = usable(own_first(distinct(data.split("test"))), frame_limit)
-    kept = clips[: video_limit or None]
+    clips = usable([thinned(clip, interval) for clip in own_first(distinct(data.split("test")))], frame_limit)
+    kept = clips[: shown or None]
     if rest := clips[len(kept) :]:
-        print(f"left out, as video_limit is {video_limit}: {named(rest)}")
+        print(f"left out, as shown is {shown}: {named(rest)}")
     return kept
 
 
-def flow_model(checkpoint: str | Path, device: torch.device | str = "cpu") -> VideoAutoencoder4D:
-    """The model of a checkpoint whose flow is trained.
+def thinned(clip: Clip, interval: int) -> Clip:
+    """A clip of every `interval`-th frame, at as much less a rate. A frame repeats the one before where all between them do.
+
+    For pictures alone: its `cameras` stay those of the folder, which do not fit.
+    """
+    if interval == 1:
+        return clip
+    repeated = set(clip.duplicates)
+    places = range(interval, len(clip), interval)
+    same = tuple(place // interval for place in places if repeated.issuperset(range(place - interval + 1, place + 1)))
+    cuts = sorted({-(-cut // interval) for cut in clip.cuts if cut <= (len(clip) - 1) // interval * interval})
+    return dataclasses.replace(clip, frames=clip.frames[::interval], times=clip.times[::interval], fps=clip.fps / interval,
+                               cuts=tuple(cuts), duplicates=same)
+
+
+def flow_model(checkpoint: str | Path, device: torch.device | str = "cpu", **changes) -> VideoAutoencoder4D:
+    """The model of a checkpoint whose flow is trained; `changes` as in `load_model`.
 
     Raises:
         CheckpointError: it is not, or the checkpoint cannot be read.
     """
-    model = load_model(checkpoint)
+    model = load_model(checkpoint, **changes)
     if not model.flow_trained:
         raise CheckpointError(f"{checkpoint} is of the base stage, its flow is not trained: run 03_train_flow, or correct resume.")
     return model.to(device)
