@@ -54,11 +54,11 @@ bench: setup
 
 # Stage by stage from the one before; the same command goes on with a stage that was interrupted.
 WORLDS := --scene-cache --clip-length 3 --beta1 0.9 --epochs 1000 --augment
-PICTURES := $(WORLDS) --dataset samples --scenes 4000 --scene-share 0.85 --bsize 4 --targets 2 --lambda-pose 1000 --mixed-precision bf16
+PICTURES := $(WORLDS) --dataset samples --scenes 4000 --scene-share 0.85 --bsize 4 --targets 2 --lambda-gan 0 --lambda-pose 1000 --mixed-precision bf16
 weights: setup
 	$(RUN) prepare --size 128
 	$(RUN) train base --savepath outputs/weights/1-camera $(WORLDS) --dataset "" --scenes 4000 --bsize 8 --targets 1 --lambda-l1 0 \
-		--lambda-perc 0 --lambda-voxel 0 --lambda-pose 1000 --lr 1e-3 --max-steps 3003
+		--lambda-perc 0 --lambda-voxel 0 --lambda-gan 0 --lambda-pose 1000 --lr 1e-3 --max-steps 3003
 	$(RUN) train base --savepath outputs/weights/2-pictures --resume outputs/weights/1-camera/newest.safetensors $(PICTURES) \
 		--lambda-perc 0 --lr 1e-3 --max-steps 2566 --valid-freq 300 --valid-clips 12
 	$(RUN) train base --savepath outputs/weights/3-perceptual --resume outputs/weights/2-pictures/best.safetensors $(PICTURES) \

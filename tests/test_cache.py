@@ -22,8 +22,9 @@ import torch
 from make_clips import encode, pictures, save_images
 
 from vae4d.clips import cache
-from vae4d.clips.cache import constant_rate, crop_box, prepare, square
-from vae4d.clips.clip import Clip
+from vae4d.clips.cache import prepare
+from vae4d.clips.clip import MAPPED, Clip
+from vae4d.clips.pictures import constant_rate, crop_box, square
 from vae4d.clips.shots import find_shots
 from vae4d.clips.video import Frame, FrameFolder, VideoFile, VideoInfo
 from vae4d.errors import ClipError, ConfigError, StorageError, VideoError
@@ -35,6 +36,14 @@ def info(width: int, height: int, aspect: Fraction | int = 1) -> VideoInfo:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+def _target(number: str) -> str:
+    """What an open file of this process is; one that is closed already is nothing."""
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except FileNotFoundError:
+        return ""
 
 
 def test_crop_box() -> None:
@@ -72,10 +81,11 @@ def test_prepare(tmp_path: Path) -> None:
 
 def test_square_pixels(tmp_path: Path) -> None:
     """A file's word on the shape of its pixels can be ignored; both kinds stay side by side."""
-    film = encode(tmp_path / "wide.mp4", pictures(4, 96, 64), aspect=Fraction(2, 1))
+    lossless = {"qp": "0", "preset": "veryfast"}  # a lossy encoder may write other pictures the next time
+    film = encode(tmp_path / "wide.mp4", pictures(4, 96, 64), aspect=Fraction(2, 1), options=lossless)
     stated = prepare(film, tmp_path / "cache", 32, "test")
     square = prepare(film, tmp_path / "cache", 32, "test", square_pixels=True)
-    plain = prepare(encode(tmp_path / "plain.mp4", pictures(4, 96, 64)), tmp_path / "cache", 32, "test")
+    plain = prepare(encode(tmp_path / "plain.mp4", pictures(4, 96, 64), options=lossless), tmp_path / "cache", 32, "test")
     assert square.folder.name == f"{stated.folder.name}-square" and np.array_equal(square.frames, plain.frames)
     crops = [json.loads((clip.folder / "manifest.json").read_text())["crop"] for clip in (stated, square)]
     assert crops == [[32, 0, 32, 64], [16, 0, 64, 64]]
@@ -87,6 +97,19 @@ def test_tensor(tmp_path: Path) -> None:
     assert one.shape == (3, 48, 48) and one.dtype == torch.float32 and one.is_contiguous()
     assert some.shape == (3, 3, 48, 48) and torch.equal(some[1], one) and torch.equal(clip.tensor([2])[0], one)
     assert one[1, 5, 7].item() == pytest.approx(int(clip.frames[2, 5, 7, 1]) / 255) and some.is_contiguous()
+
+
+def test_more_clips_than_a_process_may_open_files(tmp_path: Path) -> None:
+    """However many clips are open, a bounded number of files is; frames in hand stay as they are, copies keep theirs."""
+    source = save_images(tmp_path / "walk", pictures(3))
+    first = prepare(source, tmp_path / "cache", 32, "test")
+    shown, again = first.frames, replace(first, split="train")
+    expected = np.array(shown)
+    clips = [Clip.open(shutil.copytree(first.folder, tmp_path / f"{i}")) for i in range(MAPPED + 40)]
+    opened = [link for number in os.listdir("/proc/self/fd") if (link := _target(number)).startswith(str(tmp_path))]
+    assert len(opened) <= MAPPED + 1 and len(clips[0]) == 3
+    assert all(np.array_equal(frames, expected) for frames in (shown, clips[0].frames, clips[-1].frames, again.frames))
+    assert np.array_equal(replace(first, frames=255 - first.frames).frames, 255 - expected)
 
 
 def test_second_call_only_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from vae4d.workbook.profiles import defaults_of, load_profile, plan
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
-NAMES = ["01_data", "02_train_autoencoder", "03_train_flow", "04_interpolate", "05_evaluate"]
+NAMES = ["01_data", "02_train_autoencoder", "03_train_flow", "04_interpolate", "05_evaluate", "06_repairs"]
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem)
@@ -46,7 +46,7 @@ def plain(source: str) -> str:
     return re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE)
 
 
-def test_the_five_notebooks_exist():
+def test_the_notebooks_exist():
     assert [path.stem for path in PATHS] == NAMES
 
 

@@ -21,7 +21,7 @@ from vae4d import load_model, stages
 from vae4d.checkpoint import read_checkpoint
 from vae4d.clips.datasets import open_dataset, prepare_dataset
 from vae4d.clips.windows import Batches
-from vae4d.errors import CheckpointError, ConfigError, MissingInputError, StorageError, TrainingError
+from vae4d.errors import CheckpointError, ClipError, ConfigError, MissingInputError, StorageError, TrainingError
 from vae4d.loop import Loop, learning_rate_factor
 from vae4d.scenes import generate
 from vae4d.scenes.textures import split_of
@@ -453,3 +453,18 @@ def test_chunks_change_no_loss(options, tmp_path):
         train(dataclasses.replace(flow, savepath=str(tmp_path / str(chunk)), chunk=chunk, reconstruction_substeps=2), quiet)
     whole, parts = (losses(tmp_path / str(chunk))["loss"] for chunk in (0, 5))
     pd.testing.assert_series_equal(whole, parts, rtol=1e-3)
+
+
+def test_videos_that_the_base_model_rebuilds_badly_are_left_out(options, data_root, tmp_path):
+    train(dataclasses.replace(options, max_steps=1), quiet)
+    again = dataclasses.replace(options, resume=f"{options.savepath}/newest.safetensors", savepath=str(tmp_path / "clean"), max_steps=1)
+    lines: list[str] = []
+    train(dataclasses.replace(again, clean_limit=1e6), lines.append)
+    table = pd.read_csv(tmp_path / "clean" / "cleaning.csv").set_index("split")
+    assert "cleaning: 0 of 3 clips left out" in lines and table["kept"].all()
+    assert table["error"].isna().to_dict() == {"train": False, "validate": False, "test": True}  # test is never looked at
+    with pytest.raises(ClipError, match="Cleaning would remove all 2 clips"):
+        train(dataclasses.replace(again, clean_limit=1e-6, savepath=str(tmp_path / "none")), quiet)
+    with pytest.raises(ConfigError, match="clean_limit needs a trained base model"):
+        dataclasses.replace(options, clean_limit=50.0)
+    assert not (tmp_path / "none").exists()

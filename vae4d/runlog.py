@@ -8,6 +8,7 @@ Of several processes the first one writes; all read the checkpoint that a run go
     tensorboard/               the same for TensorBoard
     newest.safetensors         weights and optimiser, to go on from
     best.safetensors           weights with the highest validation PSNR so far
+    cleaning.csv               the error of every video, where some were to be left out (`clean_limit`)
     bad-batch-<step>.safetensors   only after a loss that was not finite
 """
 

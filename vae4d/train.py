@@ -19,17 +19,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from .assets import fetch_resnet50
 from .checkpoint import build_model, load_model, locate, read_checkpoint
-from .clips.clip import Clip
+from .clips.cleaning import clean
 from .clips.datasets import Dataset as VideoDataset
 from .clips.datasets import open_dataset
 from .clips.windows import Batches, ClipWindows
 from .config import PRESETS, choice
 from .discriminator import Discriminator
 from .errors import AssetError, ConfigError, MissingInputError
-from .files import sha256
+from .files import sha256, write_text
 from .loop import Loop, TrainResult
 from .model import VideoAutoencoder4D
-from .parallel import processes, synchronise_batch_norm
+from .parallel import processes, rank, synchronise_batch_norm
 from .perceptual import PerceptualLoss
 from .repairs import Repairs
 from .runlog import NEWEST, RunLog, restore
@@ -53,9 +53,9 @@ class TrainConfig:
     preset: str = "small"
     input_size: int = 128  # pixels, the size the data was prepared at
     semantics: str = "repaired"  # repaired, published, or one of them with rows of the defect table changed: published+1+5, repaired-4
-    padding_mode: str = "zeros"  # what a warp reads outside the volume: zeros or border
-    scale_rotate: float = 0.01  # radians per unit of the pose encoder's output
-    scale_translate: float = 0.01  # normalised-cube units per unit of the pose encoder's output
+    padding_mode: str = ""  # what a warp reads outside the volume: zeros or border; empty takes the checkpoint's, or zeros
+    scale_rotate: float = 0.0  # radians per unit of the pose encoder's output; 0 takes the checkpoint's, or 0.01
+    scale_translate: float = 0.0  # normalised-cube units per unit of it; 0 takes the checkpoint's, or 0.01
     interval: int = 1  # distance between the frames of a clip, in source frames
     clip_length: int = 0  # frames a clip; 0 takes the stage's own: 6 base, 4 flow
     epochs: int = 2
@@ -69,6 +69,7 @@ class TrainConfig:
     camera_motion: float = 8.0  # pixels of a 128 px picture that a world's camera moves the picture by at most
     object_motion: float = 0.0  # the same for its objects; the base stage learns from worlds that stand still
     textures: str = ""  # folder of photographs for the worlds; empty takes scikit-image's
+    clean_limit: float = 0.0  # leave out videos that the model of `resume` rebuilds with a larger error (50 as published); 0 keeps all
     lr: float = 2e-4  # halved after 80, 120, 160 and 200 thousand steps
     d_lr: float = 4e-4  # base stage: the same for the discriminator
     lr_adj: float = 1.0  # factor on the numbers of steps after which the learning rates are halved
@@ -84,7 +85,7 @@ class TrainConfig:
     triplets: int = 0  # flow stage: interpolation triplets per clip; 0 for all
     reconstruction_substeps: int = 5  # flow stage: optimiser steps per batch
     interpolation_substeps: int = 3  # flow stage: the same, forward and again reversed
-    chunk: int = 4  # flow stage: samples computed at once, which bounds the memory; 0 for all
+    chunk: int = 2  # flow stage: samples computed at once, which bounds the memory; 0 for all
     clip_grad: float = 1.0  # largest gradient norm; 0 for no clipping
     mixed_precision: str = "no"  # no, fp16, bf16
     device: str = "auto"  # auto, cpu
@@ -126,6 +127,8 @@ class TrainConfig:
         for name, published in (("lr", 2e-4), ("d_lr", 4e-4), ("lr_adj", 1)):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: use a positive number ({published} in the published system).")
+        if self.clean_limit and not self.resume:
+            raise ConfigError("clean_limit needs a trained base model that rebuilds the videos: set resume, or clean_limit to 0.")
         if self.bsize % processes():
             raise ConfigError(f"bsize is {self.bsize}, for {processes()} processes: use a multiple of their number.")
         shortest = {"base": 2, "flow": 3}[self.stage]
@@ -145,8 +148,9 @@ class TrainConfig:
 
     @property
     def changes(self) -> dict:
-        """Fields of the model's config that are options here; they change no weight's shape."""
-        return {name: getattr(self, name) for name in ("padding_mode", "scale_rotate", "scale_translate")}
+        """Fields of the model's config that are asked for in the place of the checkpoint's or the preset's."""
+        asked = {name: getattr(self, name) for name in ("padding_mode", "scale_rotate", "scale_translate")}
+        return {name: value for name, value in asked.items() if value}
 
     def open_data(self) -> VideoDataset | None:
         """The prepared data set, under the run's semantics (rows 8 and 10); None where worlds alone are trained on."""
@@ -225,6 +229,16 @@ def scene_set(config: TrainConfig, count: int, split: str, seed: int) -> SceneSe
     return SceneSet(count, config.frames, config.input_size, WorldOptions(**options), load_textures(config.textures or None, split), seed)
 
 
+def cleaned(config: TrainConfig, dataset: VideoDataset, progress: Callable[[str], None]) -> tuple[VideoDataset, str]:
+    """The data set without the videos that the model of `resume` rebuilds badly, and the errors of all as CSV."""
+    model = load_model(config.resume, config.preset, **config.changes)
+    model.to("cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu")
+    found = clean(model, dataset.clips, config.clean_limit, Repairs.parse(config.semantics).own_splits)
+    names = ", ".join(sorted({clip.name for clip in found.removed})[:5])
+    progress(f"cleaning: {len(found.removed)} of {len(dataset.clips)} clips left out{': ' if names else ''}{names}")
+    return dataclasses.replace(dataset, clips=found.kept), found.table.to_csv(index=False, lineterminator="\n")
+
+
 def training_windows(config: TrainConfig, dataset: VideoDataset | None, progress: Callable[[str], None]) -> Dataset:
     """Windows of the videos to train on, of procedural worlds, or both mixed."""
     from_video = ClipWindows(dataset.split("train"), config.frames, config.interval) if dataset else None
@@ -265,7 +279,9 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     if config.mixed_precision == "fp16" and on_cpu:
         raise ConfigError("mixed_precision is 'fp16', which needs a GPU: use 'bf16' or 'no' on a CPU.")
-    dataset = config.open_data()
+    dataset, table = config.open_data(), ""
+    if config.clean_limit and dataset:
+        dataset, table = cleaned(config, dataset, progress)
     windows, held_out = training_windows(config, dataset, progress), validation_windows(config, dataset)
     stage = build_stage(config, progress)
     AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may train twice with different precision
@@ -278,6 +294,8 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
     identity["textures"] = load_textures(config.textures or None).sha256 if config.scenes else ""
     identity["resume"] = sha256(locate(config.resume)) if config.resume else ""  # the weights, wherever the file lies
     log = RunLog(Path(config.savepath), identity, config.restart)
+    if table and not rank():
+        write_text(log.folder / "cleaning.csv", table)
     adams = {"model": torch.optim.Adam(trained(stage.model), lr=config.lr, betas=(config.adam_beta1, 0.999))}
     if stage.critic is not None:
         adams["critic"] = torch.optim.Adam(stage.critic.parameters(), lr=config.d_lr, betas=(0.0, 0.999))

@@ -4,13 +4,14 @@
 `manifest.json`. The manifest is written last: a folder without one is unfinished and is taken up where it stopped.
 Frames are cropped centrally to a square as displayed (pixels that are not square are accounted for, nothing is
 squashed) and shrunk by exact area averaging, the usual filter of video benchmarks, or enlarged by a bicubic one. With
-`square_pixels` (folder `...-<size>-square`) every pixel is taken as square, whatever the file says.
+`square_pixels` (folder `...-<size>-square`) every pixel is taken as square, whatever the file says; with `squash`
+(`...-<size>-squash`) the whole picture is squashed to the square instead, as the published system did.
+Where the cameras of the frames are known, `cameras.npz` holds them (`vae4d.cameras`), relative to the prepared picture.
 Seconds count from the first frame.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -23,13 +24,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from ..errors import ClipError, ConfigError, StorageError, Vae4dError
-from ..files import STORAGE_ERRNOS, storage_error, write_json
-from .clip import FORMAT, SPLITS, Clip
+from ..files import STORAGE_ERRNOS, atomic_path, storage_error, write_json
+from .clip import CAMERAS, FORMAT, SPLITS, Clip
+from .entries import Source
+from .pictures import constant_rate, crop_box, square
 from .shots import find_shots
-from .video import Frame, FrameFolder, VideoFile, VideoInfo, open_source
+from .video import Frame, FrameFolder, open_source
 
 VERIFIED = 16  # frames decoded again and compared before an unfinished folder is continued
 FLUSHED = 32  # frames between two flushes to the files
@@ -38,7 +40,7 @@ Progress = Callable[[int, int | None], None]
 
 
 def prepare(
-    source: VideoFile | FrameFolder | str | Path,
+    source: Source | str | Path,
     root: str | Path,
     size: int,
     split: str,
@@ -46,6 +48,8 @@ def prepare(
     progress: Progress | None = None,
     digest: str | None = None,
     square_pixels: bool = False,
+    squash: bool = False,
+    tags: dict[str, str] | None = None,
 ) -> Clip:
     """Decode a video or a folder of frames into the cache under `root`, or open what is there already.
 
@@ -60,6 +64,8 @@ def prepare(
         progress: called with (frames done, frames in all or None).
         digest: SHA-256 of the source, where it is known already.
         square_pixels: take pixels as square whatever the file says; files often state a wrong shape.
+        squash: squash the whole picture to the square; the shape of pixels does not matter then.
+        tags: what the data set says of the clip.
 
     Raises:
         ConfigError, VideoError, ClipError (another process is at it), StorageError (disk full, or `root` cannot be written).
@@ -70,8 +76,9 @@ def prepare(
         raise ConfigError(f"split = {split!r} is unknown: give one of {', '.join(SPLITS)}.")
     source = open_source(source, fps) if isinstance(source, str | Path) else source
     info, digest = source.info, digest or source.sha256()
-    folder = Path(root) / f"{_safe(source.name)}-{digest[:8]}-{size}{'-square' if square_pixels else ''}"
+    folder = Path(root) / f"{_safe(source.name)}-{digest[:8]}-{size}{kind_of(square_pixels, squash)}"
     manifest = {"format": FORMAT, "source": str(source.path), "name": source.name, "sha256": digest, "split": split}
+    manifest |= {"tags": tags} if tags else {}
     if (clip := _prepared(folder, manifest, source)) is not None:
         return clip
 
@@ -82,7 +89,7 @@ def prepare(
                 (folder / "manifest.json").unlink()
                 (folder / "frames.npy").unlink(missing_ok=True)
             try:
-                write_json(folder / "manifest.json", manifest | _make(source, folder, size, progress, square_pixels))
+                write_json(folder / "manifest.json", manifest | _make(source, folder, size, progress, square_pixels, squash))
             except Vae4dError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -95,67 +102,32 @@ def prepare(
     return clip or Clip.open(folder)
 
 
-def _make(
-    source: VideoFile | FrameFolder, folder: Path, size: int, progress: Progress | None, square_pixels: bool
-) -> dict[str, Any]:
-    """Write the frames; returns what the manifest says of them."""
+def kind_of(square_pixels: bool, squash: bool) -> str:
+    """What the names of folders and indices end in."""
+    return "-squash" if squash else "-square" if square_pixels else ""
+
+
+def _make(source: Source, folder: Path, size: int, progress: Progress | None, square_pixels: bool, squash: bool) -> dict[str, Any]:
+    """Write the frames, and the cameras where they are known; returns what the manifest says of them."""
     info = replace(source.info, pixel_aspect=Fraction(1)) if square_pixels else source.info
-    crop = crop_box(info)
+    crop = (0, 0, info.width, info.height) if squash else crop_box(info)
     count = _decode(source, folder, crop, size, progress)
     ticks = np.fromfile(_pts_path(folder), dtype="<i8")
     fps, variable = constant_rate(ticks, info)
     times = {"times": [float((int(t) - int(ticks[0])) * info.time_base) for t in ticks]} if variable else {}
     cuts, duplicates = find_shots(_chunks(folder / "frames.npy", count, size))
+    cuts = [] if source.one_shot else cuts
+    if source.cameras is not None:
+        shown = max(1, round(info.width * info.pixel_aspect)), info.height  # pixels as square as they are displayed
+        cameras = source.cameras if squash else source.cameras.cropped(*shown)
+        with atomic_path(folder / CAMERAS) as partial:
+            np.savez(partial, **cameras.to_dict())
     manifest = {"width": info.width, "height": info.height, "rotation": info.rotation, "codec": info.codec}
     manifest |= {"pixel_aspect": str(info.pixel_aspect), "crop": list(crop), "size": size, "frames": count}
     return manifest | {"fps": str(fps), "variable_rate": variable, "cuts": cuts, "duplicates": duplicates, **times}
 
 
-def crop_box(info: VideoInfo) -> tuple[int, int, int, int]:
-    """(left, top, width, height) in upright source pixels of the central square as displayed."""
-    side = min(info.width * info.pixel_aspect, Fraction(info.height))
-    width, height = max(1, min(info.width, round(side / info.pixel_aspect))), max(1, round(side))
-    return (info.width - width) // 2, (info.height - height) // 2, width, height
-
-
-def square(image: np.ndarray, crop: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """Crop and resize uint8 (H, W, 3) to (size, size, 3)."""
-    left, top, width, height = crop
-    image = image[top : top + height, left : left + width]
-    if (width, height) == (size, size):
-        return np.ascontiguousarray(image)
-    if min(width, height) >= size:
-        rows = area_weights(height, size) @ image.reshape(height, -1).astype(np.float32)
-        return np.rint(area_weights(width, size) @ rows.reshape(size, width, 3)).astype(np.uint8)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((size, size), Image.Resampling.BICUBIC))
-
-
-@functools.cache
-def area_weights(source: int, target: int) -> np.ndarray:
-    """float32 (target, source): the share of every source pixel in each of fewer target pixels; rows sum to 1."""
-    edges = np.linspace(0, source, target + 1)
-    overlap = np.minimum(edges[1:, None], np.arange(1, source + 1)) - np.maximum(edges[:-1, None], np.arange(source))
-    return (overlap.clip(0) * target / source).astype(np.float32)
-
-
-def constant_rate(ticks: np.ndarray, info: VideoInfo) -> tuple[Fraction, bool]:
-    """(rate, False) when every time stamp lies on a constant rate up to rounding to ticks, else (mean rate, True).
-
-    Where a tick is as long as a frame, a quarter of a frame is the limit: a dropped frame is no rounding.
-    """
-    if len(ticks) < 2:
-        return info.fps, False
-    mean = (len(ticks) - 1) / (int(ticks[-1] - ticks[0]) * info.time_base)
-    ntsc = Fraction(round(mean * Fraction(1001, 1000)) * 1000, 1001)
-    for rate in (info.fps, Fraction(round(mean)), ntsc, mean.limit_denominator(1001)):
-        if rate > 0:
-            frame = float(1 / (rate * info.time_base))  # in ticks
-            if np.abs(ticks - ticks[0] - np.arange(len(ticks)) * frame).max() <= min(1, frame / 4) + 1e-6 * len(ticks):
-                return rate, False
-    return mean.limit_denominator(100_000), True
-
-
-def _prepared(folder: Path, manifest: dict[str, Any], source: VideoFile | FrameFolder) -> Clip | None:
+def _prepared(folder: Path, manifest: dict[str, Any], source: Source) -> Clip | None:
     """The clip, when it is there; its manifest is brought up to date where only what was said of it changed."""
     path = folder / "manifest.json"
     if not path.exists():
@@ -173,7 +145,7 @@ def _prepared(folder: Path, manifest: dict[str, Any], source: VideoFile | FrameF
     return Clip.open(folder)
 
 
-def _decode(source: VideoFile | FrameFolder, folder: Path, crop: tuple[int, int, int, int], size: int, progress: Progress | None) -> int:
+def _decode(source: Source, folder: Path, crop: tuple[int, int, int, int], size: int, progress: Progress | None) -> int:
     """Append the frames that are missing; returns the number of frames."""
     frame_bytes = size * size * 3
     (folder / "frames.npy").touch()
@@ -202,7 +174,7 @@ def _decode(source: VideoFile | FrameFolder, folder: Path, crop: tuple[int, int,
 
 
 def _continued(
-    source: VideoFile | FrameFolder, folder: Path, crop: tuple[int, int, int, int], size: int, kept: int, header: int
+    source: Source, folder: Path, crop: tuple[int, int, int, int], size: int, kept: int, header: int
 ) -> Iterator[Frame] | None:
     """Frames after the first `kept`, when the last ones on disk are met again in time stamp and pixels; else None."""
     ticks = np.fromfile(_pts_path(folder), dtype="<i8", count=kept)[-VERIFIED:]

@@ -1,7 +1,8 @@
 """Prepares the clips of a data set, and opens what was prepared.
 
-A data set is "samples" (the three sample clips plus whatever lies in `data/videos`), or the path of a video or of a
-folder. Splits are by source video, never by window. What lies loose in `data/videos` is test: nothing trains on it.
+A data set is "samples" (the three sample clips plus whatever lies in `data/videos`), the path of a video or of a folder, or the
+name of one of the original's data sets (`layouts`). Splits are by source video, never by window. What lies loose in `data/videos`
+is test: nothing trains on it.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ import hashlib
 import json
 import os
 import shlex
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
+from .. import parallel
 from ..errors import ClipError, ConfigError, MissingInputError, VideoError
 from ..files import write_json
-from .cache import prepare
+from .cache import kind_of
 from .clip import SPLITS, Clip
-from .sources import SAMPLES, SourceEntry, content_digest, find_sources, unused_files
-from .video import open_source
+from .decoding import Examined, Form, decode, examine
+from .layouts import named
+from .layouts.layout import command, with_validation
+from .sources import SAMPLES, Digests, SourceEntry, find_sources, search
 from .windows import ClipWindows
 
 __all__ = ["SAMPLES", "SPLITS", "ClipWindows", "Dataset", "SourceEntry", "find_sources", "open_dataset", "prepare_dataset"]
@@ -40,6 +46,20 @@ class Dataset:
             raise ConfigError(f"split = {name!r} is unknown: give one of {', '.join(SPLITS)}.")
         return [clip for clip in self.clips if clip.split == name]
 
+    def counts(self, tag: str) -> dict[str, dict[str, int]]:
+        """How many clips of each split have each value of a tag ("" where a clip lacks it): {split: {value: number}}."""
+        found = {split: Counter(clip.tags.get(tag, "") for clip in self.split(split)) for split in SPLITS}
+        return {split: dict(sorted(values.items())) for split, values in found.items()}
+
+    def published(self) -> Dataset:
+        """The published use of the clips: every one trains and tests, and the 10th to 19th by name (from 0) validate too.
+
+        A clip is listed once for each use. With 10 clips or fewer all validate.
+        """
+        clips = sorted(self.clips, key=lambda clip: (clip.name, clip.sha256))
+        uses = {"train": clips, "validate": clips[10:20] or clips, "test": clips}
+        return replace(self, clips=[replace(clip, split=split) for split in SPLITS for clip in uses[split]])
+
 
 def prepare_dataset(
     dataset: str | Path,
@@ -48,75 +68,102 @@ def prepare_dataset(
     progress: Callable[[str], None] | None = print,
     require: Sequence[str] = SPLITS,
     square_pixels: bool = False,
+    squash: bool = False,
+    own_splits: bool = True,
+    video_limit: int = 0,
+    workers: int = 1,
 ) -> Dataset:
     """Decode every source of a data set into `data_root/cache` (what is there is kept) and open it.
 
     A source that cannot be read is reported through `progress` and left out, and so are files that are no source.
-    `progress` gets plain lines. The hashes of videos that did not change are remembered in `cache/digests.json`.
-    With `square_pixels` the shape of pixels that a file states is ignored; both kinds exist side by side.
+    `progress` gets plain lines. The hashes of sources that did not change are remembered in `cache/digests.json`.
+    Processes of a launch (`parallel`) share the work, and each gets the whole data set.
+
+    Args:
+        require: splits that must not be empty.
+        square_pixels: ignore the shape of pixels that a file states; both kinds exist side by side.
+        squash: squash pictures to a square instead of cropping them, as published; both kinds exist side by side.
+        own_splits: False gives every clip to train and to test, as published (`Dataset.published`); what is written is the same.
+        video_limit: clips of each split, spread evenly over its list; 0 for all. The data set then is these alone until prepared again.
+        workers: processes that decode.
 
     Raises:
         ConfigError, MissingInputError: see `find_sources`. StorageError: disk full.
         ClipError: no usable clip in a split of `require`, or the same content in two splits.
         VideoError: the data set is one video, and that cannot be read.
     """
+    for name, value, least in (("video_limit", video_limit, 0), ("workers", workers, 1)):
+        if value < least:
+            raise ConfigError(f"{name} = {value} is out of range: give {least} or more.")
     say, root = progress or (lambda line: None), Path(data_root)
+    once = say if parallel.rank() == 0 else (lambda line: None)
     digests = _read_digests(root)
-    entries = find_sources(dataset, root, digests)
-    if unused := unused_files(dataset, root, entries):
-        names = ", ".join(map(str, unused[:5])) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
-        say(f"Not used (neither a video nor in a folder of frames, or outside train, validate and test): {names}")
-    clips: list[Clip] = []
-    skipped: list[tuple[Path, str]] = []
-    seen: dict[str, SourceEntry] = {}
-    for number, entry in enumerate(entries, 1):
-        label = f"[{number}/{len(entries)}] {entry.path.name} ({entry.split})"
-        try:
-            source = open_source(entry.path)
-            digest = content_digest(source, digests)
-            twin = seen.setdefault(digest, entry)
-            if twin.split != entry.split:
-                raise _LeakError(f"{twin.path} ({twin.split}) and {entry.path} ({entry.split}) are the same video: keep it in one split.")
-            if twin is not entry:
-                raise VideoError(f"{entry.path} is the same video as {twin.path}.")
-            reporter = _reporter(label, say)
-            clip = prepare(source, root / "cache", size, entry.split, progress=reporter, digest=digest, square_pixels=square_pixels)
-        except VideoError as error:
-            if entry.path == Path(dataset):  # the one video that was asked for
-                raise
-            skipped.append((entry.path, str(error)))
-            say(f"{label}: left out. {error}")
-            continue
-        clips.append(clip)
-        rate = f"{float(clip.fps):.5g} frames a second{' (variable)' if clip.variable_rate else ''}"
-        say(f"{label}: {len(clip)} frames, {rate}, {len(clip.cuts)} cuts, {len(clip.duplicates)} repeated frames")
-    reasons = "".join(f" {reason}" for _, reason in skipped)
+    entries, notes = search(dataset, root, digests)
+    for note in notes:
+        once(note)
+    chosen = limited(entries, video_limit)
+    if len(chosen) < len(entries):
+        once(f"{len(chosen):,} of {len(entries):,} clips are used, as video_limit is {video_limit}.")
+    examined = examine(chosen, digests, workers, say)
+    if not any(entry.split == "validate" and not found.fault for entry, found in zip(chosen, examined, strict=True)):
+        chosen = _validated_anew(chosen, examined)
+    kept, faults = _distinct(dataset, chosen, examined, root)
+    labels = {label: entry for label, entry, _ in kept}
+    for label, (_, fault) in faults.items():
+        once(f"{label}: left out. {fault}")
+    folders: dict[str, Path] = {}
+    for label, result in decode(kept, Form(root / "cache", size, square_pixels, squash), workers, say):
+        if isinstance(result, str):
+            faults[label] = (labels[label], result)
+        else:
+            folders[label] = result
+    for entry, fault in faults.values():
+        if entry.path == Path(dataset):  # the one video that was asked for
+            raise VideoError(fault)
+    clips = [Clip.open(folders[label], entry.split) for label, entry, _ in kept if label in folders]
+    skipped = [(faults[label][0].path, faults[label][1]) for label in sorted(faults, key=_number)]
+    reasons = "".join(f" {reason}" for _, reason in skipped[:REASONS])
+    reasons += f" And {len(skipped) - REASONS:,} more were left out." if len(skipped) > REASONS else ""
     for split in require:
         if not any(clip.split == split for clip in clips):
-            remedy = "put a video that can be read there"
+            asked = f"see what `{command('check', str(dataset))}` says"
+            remedy = asked if named(dataset, root) is not None else "put a video that can be read there"
             raise ClipError(f"The data set {str(dataset)!r} has no usable clip to {split} with: {remedy}.{reasons}")
-    index = {"size": size, "clips": [[c.folder.name, c.split] for c in clips], "skipped": [[str(p), reason] for p, reason in skipped]}
-    write_json(_index_path(dataset, size, root, square_pixels), index)
-    write_json(root / "cache" / DIGESTS, digests)
-    return Dataset(str(dataset), clips, skipped)
+    if parallel.rank() == 0:
+        index = {"size": size, "clips": [[c.folder.name, c.split] for c in clips], "skipped": [[str(p), reason] for p, reason in skipped]}
+        write_json(_index_path(dataset, size, root, square_pixels, squash), index)
+        write_json(root / "cache" / DIGESTS, digests)
+    parallel.wait()
+    prepared = Dataset(str(dataset), clips, skipped)
+    return prepared if own_splits else prepared.published()
 
 
-def open_dataset(dataset: str | Path, size: int, data_root: str | Path = "data", square_pixels: bool = False) -> Dataset:
-    """Open what `prepare_dataset` prepared for the same data set, size and pixels; the videos are not needed.
+def open_dataset(
+    dataset: str | Path,
+    size: int,
+    data_root: str | Path = "data",
+    square_pixels: bool = False,
+    squash: bool = False,
+    own_splits: bool = True,
+) -> Dataset:
+    """Open what `prepare_dataset` prepared for the same data set, size and form of pictures; the videos are not needed.
 
     `data_root/cache` can be carried to another machine: name the data set there as it was named when prepared.
 
     Raises:
         MissingInputError: not prepared yet. ClipError: a prepared clip is damaged. ConfigError: no such data set.
     """
-    path = _index_path(dataset, size, Path(data_root), square_pixels)
+    path = _index_path(dataset, size, Path(data_root), square_pixels, squash)
     if not path.exists():
-        if str(dataset) != "samples" and not Path(dataset).exists():
+        if (call := named(dataset, data_root)) is not None:
+            call.require()
+        elif str(dataset) != "samples" and not Path(dataset).exists():
             find_sources(dataset, data_root)  # says what is wrong with the name
         state = f"The data set {str(dataset)!r} at {size} px was not prepared ({path} is missing)"
-        command = f"python -m vae4d prepare {shlex.quote(str(dataset))} --size {size}{' --square-pixels' if square_pixels else ''}"
-        command += "" if Path(data_root) == Path("data") else f" --data-root {shlex.quote(str(data_root))}"
-        raise MissingInputError(f"{state}: run notebook 01_data first, or `{command}`.")
+        options = ["--squash"] * squash + ["--square-pixels"] * square_pixels
+        options += [] if Path(data_root) == Path("data") else ["--data-root", shlex.quote(str(data_root))]
+        remedy = command("prepare", shlex.quote(str(dataset)), "--size", str(size), *options)
+        raise MissingInputError(f"{state}: run notebook 01_data first, or `{remedy}`.")
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         # the split is the data set's: another data set may use the same clip for something else
@@ -124,17 +171,61 @@ def open_dataset(dataset: str | Path, size: int, data_root: str | Path = "data",
         skipped = [(Path(p), reason) for p, reason in index["skipped"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ClipError(f"{path} is damaged ({error}): delete it and run notebook 01_data again.") from error
-    return Dataset(str(dataset), [Clip.open(folder, split) for folder, split in folders], skipped)
+    prepared = Dataset(str(dataset), [Clip.open(folder, split) for folder, split in folders], skipped)
+    return prepared if own_splits else prepared.published()
 
 
-class _LeakError(ClipError):
-    pass
+def limited(entries: Sequence[SourceEntry], video_limit: int) -> list[SourceEntry]:
+    """At most `video_limit` entries of each split (0: all), spread evenly over its list, in their order."""
+    kept: set[int] = set()
+    for split in SPLITS:
+        places = np.array([number for number, entry in enumerate(entries) if entry.split == split], dtype=int)
+        count = min(video_limit or len(places), len(places))
+        kept |= set(places[np.linspace(0, len(places) - 1, count).round().astype(int)].tolist()) if count else set()
+    return [entry for number, entry in enumerate(entries) if number in kept]
 
 
+def _validated_anew(entries: Sequence[SourceEntry], examined: Sequence[Examined]) -> list[SourceEntry]:
+    """Validation held out of what can be read, where nothing that was held out before can be."""
+    usable = iter(with_validation([entry for entry, found in zip(entries, examined, strict=True) if not found.fault]))
+    return [entry if found.fault else next(usable) for entry, found in zip(entries, examined, strict=True)]
+
+
+def _distinct(
+    dataset: str | Path, entries: Sequence[SourceEntry], examined: Sequence[Examined], root: Path
+) -> tuple[list[tuple[str, SourceEntry, str]], dict[str, tuple[SourceEntry, str]]]:
+    """(label, entry, digest) of the entries to decode, and {label: (entry, reason)} of the others. Every content is decoded once.
+
+    Where a named data set has the same content in two splits, train gives way to validate, and both to test.
+
+    Raises:
+        ClipError: the same content in two splits of a data set whose splits one makes oneself.
+    """
+    official = named(dataset, root) is not None
+    labels = [f"[{number}/{len(entries)}] {entry.path.name} ({entry.split})" for number, entry in enumerate(entries, 1)]
+    order = sorted(range(len(entries)), key=lambda i: -SPLITS.index(entries[i].split) if official else 0)
+    first: dict[str, SourceEntry] = {}
+    faults: dict[str, tuple[SourceEntry, str]] = {}
+    for i in order:
+        entry, (digest, fault) = entries[i], examined[i]
+        twin = entry if fault else first.setdefault(digest, entry)
+        if twin.split != entry.split and not official:
+            raise ClipError(f"{twin.path} ({twin.split}) and {entry.path} ({entry.split}) are the same video: keep it in one split.")
+        if fault or twin is not entry:
+            faults[labels[i]] = (entry, fault or f"{entry.path} is the same video as {twin.path} ({twin.split}).")
+    kept = [(label, entry, found.digest) for label, entry, found in zip(labels, entries, examined, strict=True) if label not in faults]
+    return kept, faults
+
+
+def _number(label: str) -> int:
+    return int(label[1 : label.index("/")])
+
+
+REASONS = 5  # that an error repeats
 DIGESTS = "digests.json"
 
 
-def _read_digests(root: Path) -> dict[str, list]:
+def _read_digests(root: Path) -> Digests:
     """The remembered hashes that are whole; what is not gets computed again."""
     try:
         known = json.loads((root / "cache" / DIGESTS).read_text(encoding="utf-8"))
@@ -143,22 +234,9 @@ def _read_digests(root: Path) -> dict[str, list]:
         return {}
 
 
-def _index_path(dataset: str | Path, size: int, root: Path, square_pixels: bool) -> Path:
+def _index_path(dataset: str | Path, size: int, root: Path, square_pixels: bool, squash: bool) -> Path:
     name = str(dataset)
     if name != "samples":
         text = Path(os.path.normpath(name)).as_posix()
         name = f"{Path(text).stem[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return root / "cache" / f"{name}-{size}{'-square' if square_pixels else ''}.json"
-
-
-def _reporter(label: str, say: Callable[[str], None], interval: float = 5.0) -> Callable[[int, int | None], None]:
-    """Progress as a plain line every few seconds."""
-    last = time.monotonic()
-
-    def report(done: int, total: int | None) -> None:
-        nonlocal last
-        if time.monotonic() - last >= interval:
-            last = time.monotonic()
-            say(f"{label}: {done} of {total or '?'} frames decoded")
-
-    return report
+    return root / "cache" / f"{name}-{size}{kind_of(square_pixels, squash)}.json"

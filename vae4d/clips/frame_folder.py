@@ -65,6 +65,8 @@ class FrameFolder:
         VideoError: on the first use, when there is no image, one cannot be read, or sizes differ.
     """
 
+    cameras, one_shot = None, False
+
     def __init__(self, path: str | Path, fps: Fraction | int = FOLDER_FPS):
         self.path = Path(path)
         self.name = self.path.resolve().name
@@ -82,6 +84,11 @@ class FrameFolder:
         if not images:
             raise VideoError(f"{self.path} holds no png or jpg image and is no video: give a video file or a folder of frames.")
         return images
+
+    @property
+    def files(self) -> list[Path]:
+        """The folder and the images in it."""
+        return [self.path, *self.images]
 
     def sha256(self) -> str:
         """Hex SHA-256 over the names and contents of all images."""

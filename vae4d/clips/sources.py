@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ClipError, ConfigError, MissingInputError, VideoError
 from .clip import SPLITS
-from .frame_folder import FrameFolder, image_files
-from .video import VideoFile, open_source
+from .entries import VIDEO_SUFFIXES, Source, SourceEntry, is_video
+from .frame_folder import image_files
+from .layouts import LAYOUTS, Found, named
+from .layouts.layout import some
+
+__all__ = ["SAMPLES", "VIDEO_SUFFIXES", "Digests", "SourceEntry", "content_digest", "find_sources", "search"]
 
 SAMPLES = {"train": "bigbuckbunny.mp4", "validate": "carphone_pristine.mp4", "test": "bikes.mp4"}
-VIDEO_SUFFIXES = frozenset(  # what counts as a video when a folder is searched; a path given by itself may end in anything
-    """.264 .265 .3g2 .3gp .asf .avi .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg
-    .mpg .mts .mxf .nut .ogg .ogv .qt .rm .ts .vob .webm .wmv .y4m""".split()  # noqa: SIM905
-)
-
-Digests = dict[str, list]  # absolute path of a video: [bytes, time of change in ns, SHA-256]
-
-
-@dataclass(frozen=True)
-class SourceEntry:
-    """A video file or folder of frames, and the split it belongs to."""
-
-    path: Path
-    split: str
+Digests = dict[str, list]  # absolute path of a source: [bytes, time of the last change in ns, SHA-256]
 
 
 def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: Digests | None = None) -> list[SourceEntry]:
     """The sources of a data set with their splits.
 
+    - a data set of a known layout, by its name: see `layouts`.
     - "samples": the sample clips (one each to train, validate, test), and `data_root/videos`: what lies in its
       folders train, validate and test goes there, what lies loose is test.
     - a video, or a folder that holds images: this one is test, the samples' train and validate clips go with it.
@@ -43,8 +35,11 @@ def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: D
     what `content_digest` remembers.
 
     Raises:
-        ConfigError: no such data set. MissingInputError: the sample clips were not fetched. ClipError: an empty folder.
+        ConfigError: no such data set. MissingInputError: the sample clips were not fetched, or a named data set is not there.
+        ClipError: an empty folder, or a named data set that is not in its layout.
     """
+    if (call := named(dataset, data_root)) is not None:
+        return call.find().entries
     root, path = Path(data_root), Path(dataset)
     if str(dataset) == "samples":
         videos = root / "videos"
@@ -55,7 +50,8 @@ def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: D
     if os.path.isfile(path) or (os.path.isdir(path) and _holds_frames(path)):
         return [*_samples(root, SPLITS[:2]), SourceEntry(path, "test")]
     if not os.path.isdir(path):
-        raise ConfigError(f"dataset = {str(dataset)!r} is neither 'samples' nor a video nor a folder that exists: check the spelling.")
+        said = f"dataset = {str(dataset)!r} is neither 'samples' nor a video nor a folder that exists"
+        raise ConfigError(f"{said} nor one of {', '.join(LAYOUTS)}: check the spelling.")
     sources = list(_search(path))
     if not sources:
         raise ClipError(f"The data set {path} holds no video and no folder of frames: put some there.")
@@ -68,19 +64,29 @@ def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: D
     return [SourceEntry(p, split.get(p, "test")) for p in sources]  # what cannot be read takes no place in a split; it gets reported
 
 
-def unused_files(dataset: str | Path, data_root: str | Path, entries: Sequence[SourceEntry]) -> list[Path]:
-    """Files in the folders of a data set that belong to none of its sources: loose images, unknown suffixes."""
+def search(dataset: str | Path, data_root: str | Path = "data", digests: Digests | None = None) -> Found:
+    """What `find_sources` finds, with sentences on what is absent or not used.
+
+    Raises:
+        ConfigError, MissingInputError, ClipError: see `find_sources`.
+    """
+    if (call := named(dataset, data_root)) is not None:
+        return call.find()
+    entries = find_sources(dataset, data_root, digests)
     folder = Path(data_root) / "videos" if str(dataset) == "samples" else Path(dataset)
     used = {entry.path for entry in entries}
-    return [path for path in _files(folder) if path not in used and path.parent not in used]
+    unused = [path for path in _files(folder) if path not in used and path.parent not in used]  # loose images, unknown suffixes
+    reason = "neither a video nor in a folder of frames, or outside train, validate and test"
+    return Found(entries, [f"Not used ({reason}): {some(unused, 5)}"] if unused else [])
 
 
-def content_digest(source: VideoFile | FrameFolder, digests: Digests | None = None) -> str:
-    """SHA-256 of a source. That of a video is kept in `digests`, and taken from there while its size and time stay the same."""
-    if isinstance(source, FrameFolder) or digests is None:
+def content_digest(source: Source, digests: Digests | None = None) -> str:
+    """SHA-256 of a source. It is kept in `digests`, and taken from there while sizes, times and names of its files stay the same."""
+    if digests is None:
         return source.sha256()
-    state, path = source.path.stat(), str(source.path.absolute())
-    stamp = [state.st_size, state.st_mtime_ns]
+    states, path = [file.stat() for file in source.files], str(source.path.absolute())
+    length = sum(state.st_size for state in states if not stat.S_ISDIR(state.st_mode))
+    stamp = [length, max(state.st_mtime_ns for state in states)]  # a folder's time changes with the names in it
     if digests.get(path, [])[:2] != stamp:
         digests[path] = [*stamp, source.sha256()]
     return digests[path][2]
@@ -110,14 +116,14 @@ def _search(folder: Path, leave_out: Sequence[str] = ()) -> Iterator[Path]:
             continue
         if os.path.isdir(path):
             yield from [path] if _holds_frames(path) else list(_search(path)) or [path]
-        elif _is_video(path):
+        elif is_video(path):
             yield path
 
 
 def _holds_frames(folder: Path) -> bool:
     """Whether a folder is one clip: images are in it, and no video at any depth (holiday/ with films and a cover picture is none)."""
     try:
-        return bool(image_files(folder)) and not any(map(_is_video, _files(folder)))
+        return bool(image_files(folder)) and not any(map(is_video, _files(folder)))
     except PermissionError:
         return False
 
@@ -125,13 +131,9 @@ def _holds_frames(folder: Path) -> bool:
 def _readable_digest(path: Path, digests: Digests | None) -> str:
     """Hash of the content; empty where it cannot be opened."""
     try:
-        return content_digest(open_source(path), digests)
+        return content_digest(SourceEntry(path, "").open(), digests)
     except VideoError:
         return ""
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -39,12 +39,19 @@ class VideoFile:
             video frames, of an unknown codec, or shorter than its own header says.
     """
 
+    cameras, one_shot = None, False
+
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.name = self.path.stem
 
     def __repr__(self) -> str:
         return f"VideoFile({str(self.path)!r})"
+
+    @property
+    def files(self) -> list[Path]:
+        """The file."""
+        return [self.path]
 
     def sha256(self) -> str:
         """Hex SHA-256 of the file."""
