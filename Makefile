@@ -3,6 +3,7 @@
 #                     (settings are separated by spaces, so none inside a value: gaps=[2,4])
 # make full           the long profile                                      (results in outputs/full/)
 # make test           set up, lint and test
+# make test-slow      the tests that take minutes each: golden numbers in other forms and sizes
 # make evaluate       measure baselines and the model that comes along on the samples, 128 and 256 px, gaps 2 4 8 (results in
 #                     outputs/benchmark/); with VIDEO=my.mp4 on a data set of your own
 # make lab            set up, then open JupyterLab on the notebooks
@@ -20,7 +21,7 @@ ASSETS := data/weights/vgg16.safetensors data/weights/alexnet.safetensors \
           data/samples/bigbuckbunny.mp4 data/samples/carphone_pristine.mp4 data/samples/bikes.mp4
 OPTIONS = $(if $(VIDEO),--video "$(VIDEO)") $(foreach setting,$(SET),--set '$(setting)')
 
-.PHONY: setup run full test evaluate lab bench weights clean
+.PHONY: setup run full test test-slow evaluate lab bench weights clean
 
 setup: $(STAMP)
 	@for file in $(ASSETS); do test -s $$file || exec $(RUN) assets; done
@@ -43,6 +44,9 @@ test: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/python -m pytest
 
+test-slow: setup
+	$(VENV)/bin/python -m pytest -m slow
+
 evaluate: setup
 	$(RUN) evaluate $(if $(VIDEO),--dataset "$(VIDEO)")
 
@@ -53,7 +57,7 @@ bench: setup
 	$(RUN) bench
 
 # Stage by stage from the one before; the same command goes on with a stage that was interrupted.
-WORLDS := --scene-cache --clip-length 3 --beta1 0.9 --epochs 1000 --augment
+WORLDS := --clip-grad 1 --scene-cache --clip-length 3 --beta1 0.9 --epochs 1000 --augment
 PICTURES := $(WORLDS) --dataset samples --scenes 4000 --scene-share 0.85 --bsize 4 --targets 2 --lambda-gan 0 --lambda-pose 1000 --mixed-precision bf16
 weights: setup
 	$(RUN) prepare --size 128

@@ -13,6 +13,7 @@ import torch
 from make_clips import pictures, save_images
 
 from vae4d import parallel
+from vae4d.__main__ import main
 from vae4d.checkpoint import read_checkpoint
 from vae4d.clips.datasets import prepare_dataset
 from vae4d.clips.windows import Batches, augment, step_generator
@@ -66,11 +67,13 @@ def test_two_processes_train_as_one(options, tmp_path, stage):
     pd.testing.assert_frame_equal(*scores, rtol=1e-4)
     a, b = (read_checkpoint(tmp_path / name / "newest.safetensors")[1] for name in ("one", "two"))
     assert a.keys() == b.keys()
-    # The first moment of Adam is a mean of gradients: it shows their size, which a step of Adam does not.
+    # The first moment of Adam is a mean of gradients: it shows their size, which a step of Adam does not. In the flow stage, where
+    # gradients hang on masks, twelve steps of Adam let rounding grow; the norms of its gradients were compared above.
+    most = 2e-3 if stage == "base" else 5e-2
     moments = [name for name in a if name.endswith("exp_avg")]
     assert moments and (stage == "flow" or any("critic" in name for name in moments))
     for name in moments:
-        assert (a[name] - b[name]).norm() <= 2e-3 * a[name].norm() + 1e-9, name
+        assert (a[name] - b[name]).norm() <= most * a[name].norm() + 1e-9, name
 
 
 def test_a_run_goes_on_with_another_number_of_processes(options, tmp_path):
@@ -79,6 +82,17 @@ def test_a_run_goes_on_with_another_number_of_processes(options, tmp_path):
     done = launch(as_arguments(config))
     assert done.returncode == 0, done.stderr
     assert pd.read_csv(tmp_path / "run" / "losses.csv")["step"].tolist() == [1, 2, 3]
+
+
+def test_two_processes_score_as_one(options, tmp_path):
+    arguments = ["evaluate", "--dataset", options["dataset"], "--data-root", options["data_root"], "--sizes", "32", "--gaps", "2", "3"]
+    arguments += ["--methods", "repeat", "linear blend", "--checkpoint", "small", "--no-lpips", "--workers", "1", "--splits", "all"]
+    assert main([*arguments, "--output", str(tmp_path / "one")]) == 0
+    done = launch([*arguments, "--output", str(tmp_path / "two")])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Written to") == 1, "one process speaks for both"
+    for name in ("scores.csv", "summary.csv", "differences.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_a_batch_that_cannot_be_split_is_refused(options, monkeypatch):

@@ -86,7 +86,7 @@ class TrainConfig:
     reconstruction_substeps: int = 5  # flow stage: optimiser steps per batch
     interpolation_substeps: int = 3  # flow stage: the same, forward and again reversed
     chunk: int = 2  # flow stage: samples computed at once, which bounds the memory; 0 for all
-    clip_grad: float = 1.0  # largest gradient norm; 0 for no clipping
+    clip_grad: float = 0.0  # largest gradient norm; 0 for no clipping, as in the published system
     mixed_precision: str = "no"  # no, fp16, bf16
     device: str = "auto"  # auto, cpu
     workers: int = 1  # processes that load data; 0 loads in the training process

@@ -21,6 +21,7 @@ import pandas as pd
 from ..clips.clip import Clip
 from ..config import choice
 from ..errors import ClipError, ConfigError, MethodError, MissingInputError
+from ..parallel import processes, rank, share, wait
 from . import record
 from .leaks import THRESHOLD, find_leaks, leak_sentence
 from .methods import Method
@@ -58,8 +59,10 @@ def benchmark(
     resamples: int = RESAMPLES,
     weights: str | Path = "data/weights",
     progress: Say = print,
-) -> Results:
+) -> Results | None:
     """Score methods on clips; see the module for what is written.
+
+    Processes that `accelerate launch` starts share the scoring (`parallel`); the first one writes the tables, the others return None.
 
     A method that fails on a clip loses its rows there: it is reported, written to benchmark.json and (with its traceback) failures.log,
     and tried again by the next call. Results do not hang on `workers`.
@@ -98,6 +101,8 @@ def benchmark(
     if not units:
         raise ClipError(f"Nothing can be scored: {' '.join(left_out) or 'no clip is in a split that is scored, choose splits = all.'}")
     failures, traces = _run(units, workers, {name for name, about in described.items() if "code" in about}, progress)
+    if rank():
+        return None
     if len(failures) == len(units):
         raise MethodError(f"No method gave a frame that can be scored; the first failure: {failures[0]['message']}")
     lost = {(failure["clip"], failure["size"], failure["gap"], failure["method"]) for failure in failures}
@@ -159,15 +164,30 @@ def _run(units: Sequence[Unit], workers: int, lasting: set[str], progress: Say) 
         for name in (name for name, yes in portable.items() if not yes):
             progress(f"{name} runs in the calling process: it is on a GPU, or cannot be sent to another process.")
     outcomes: dict[int, Outcome] = {}
-    total, ready, began = sum(map(weight, waiting)), 0.0, time.monotonic()
-    for unit, outcome in spread(waiting, score_unit, workers, lambda u: portable[u.name] and u.clip.folder.is_dir(), crash):
-        outcomes[id(unit)] = outcome
-        ready += weight(unit)
-        minutes = (time.monotonic() - began) * (total - ready) / ready / 60
-        ended = f"FAILED. {outcome.failure['message']}" if outcome.failure else f"{unit.frames} frames in {outcome.seconds:.1f} s"
-        progress(f"[{len(outcomes)}/{len(waiting)}] {unit}: {ended}, about {minutes:.0f} min left" if minutes >= 0.5 else
-                 f"[{len(outcomes)}/{len(waiting)}] {unit}: {ended}")
-    failed = [outcomes[id(unit)] for unit in waiting if outcomes[id(unit)].failure]
+
+    def do(some: Sequence[Unit]) -> None:
+        total, ready, began = sum(map(weight, some)), 0.0, time.monotonic()
+        for number, (unit, outcome) in enumerate(spread(some, score_unit, workers, portable_unit, crash), 1):
+            outcomes[id(unit)] = outcome
+            ready += weight(unit)
+            minutes = (time.monotonic() - began) * (total - ready) / ready / 60
+            ended = f"FAILED. {outcome.failure['message']}" if outcome.failure else f"{unit.frames} frames in {outcome.seconds:.1f} s"
+            progress(f"[{number}/{len(some)}] {unit}: {ended}, about {minutes:.0f} min left" if minutes >= 0.5 else
+                     f"[{number}/{len(some)}] {unit}: {ended}")  # fmt: skip
+
+    def portable_unit(unit: Unit) -> bool:
+        return portable[unit.name] and unit.clip.folder.is_dir()
+
+    if processes() > 1:
+        for unit in waiting if not rank() else ():
+            unit.part.unlink(missing_ok=True)  # so that what is there after the work is this call's
+        wait()
+    do(share(waiting))
+    wait()
+    if not rank():  # what another process could not do is tried here, where its failure is told
+        do([unit for unit in waiting if id(unit) not in outcomes and not unit.part.exists()])
+    done = [outcomes[id(unit)] for unit in waiting if id(unit) in outcomes]
+    failed = [outcome for outcome in done if outcome.failure]
     return [outcome.failure for outcome in failed], [f"{outcome.failure['message']}\n{outcome.trace}" for outcome in failed]
 
 

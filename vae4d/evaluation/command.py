@@ -17,6 +17,7 @@ from ..checkpoint import shipped
 from ..clips.clip import Clip
 from ..clips.datasets import prepare_dataset
 from ..errors import ClipError, ConfigError, MissingInputError
+from ..parallel import rank
 from .benchmark import SPLIT_RULES, Results, Say, benchmark, wanted
 from .frame_folders import FrameFolderMethod, export_given
 from .methods import BASELINES, Method, ModelMethod, baselines, load_user_method
@@ -49,8 +50,11 @@ def add_options(part: argparse.ArgumentParser) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> Results | None:
-    """Prepare the clips at every size, score, print the tables and write the page; or export the given frames (then None)."""
-    say = partial(print, flush=True)  # shows at once in a pipe or a log file as well
+    """Prepare the clips at every size, score, print the tables and write the page; or export the given frames (then None).
+
+    Processes that `accelerate launch` starts share the scoring, and the first one speaks; the others return None.
+    """
+    say = partial(print, flush=True) if not rank() else lambda line: None  # shows at once in a pipe or a log file as well
     methods = {} if arguments.export else methods_of(arguments)
     clips: list[Clip] = []
     for size in dict.fromkeys(arguments.sizes):
@@ -62,6 +66,8 @@ def evaluate(arguments: argparse.Namespace) -> Results | None:
         clips, methods, arguments.gaps, arguments.output, arguments.lpips, arguments.workers, arguments.limit, arguments.splits,
         arguments.seed, weights=Path(arguments.data_root) / "weights", progress=say,
     )  # fmt: skip
+    if results is None:  # one of several processes; the first one goes on
+        return None
     say("\n" + tables(results))
     say(f"\nWritten to {results.folder}: scores.csv, summary.csv, differences.csv, benchmark.json")
     from ..workbook.pages import write_page  # draws: only where everything has been scored

@@ -21,6 +21,7 @@ import torch
 from ..cameras import Cameras
 from ..checkpoint import build_model, load_model, save_checkpoint
 from ..clips.datasets import open_dataset, prepare_dataset
+from ..errors import ClipError
 from ..evaluation.methods import ModelMethod, PairMethod, blend
 from ..evaluation.pose_errors import ape, rotation_error
 from ..evaluation.published import score_folder
@@ -60,7 +61,7 @@ class StudySettings:
     input_size: int = 64  # pixels, side of the square frames
     resume: str = ""  # base checkpoint; empty takes the best of the run's base stage
     seeds: int = 3
-    max_steps: int = 12  # of each training
+    max_steps: int = 8  # of each training
     pairs: int = 2
     triplets: int = 2
     lr: float = 1e-4
@@ -114,8 +115,8 @@ def study(settings: StudySettings, progress: Say = print) -> pd.DataFrame:
             stage="flow", savepath=str(settings.folder / semantics / f"seed-{seed}"), resume=str(start_of(settings, seed)), restart=True,
             dataset=settings.dataset, preset=settings.preset, input_size=settings.input_size, semantics=semantics, seed=seed,
             epochs=settings.max_steps, max_steps=settings.max_steps, lr=settings.lr, perceptual_size=settings.perceptual_size, augment=True,
-            pairs=settings.pairs, triplets=settings.triplets, reconstruction_substeps=1, interpolation_substeps=1, workers=0,
-            valid_freq=max(1, settings.max_steps // 2), valid_clips=8, save_freq=settings.max_steps, device=settings.device,
+            clip_grad=1.0, pairs=settings.pairs, triplets=settings.triplets, reconstruction_substeps=1, interpolation_substeps=1, workers=0,
+            valid_freq=max(1, settings.max_steps // 2), valid_clips=4, save_freq=settings.max_steps, device=settings.device,
         )  # fmt: skip
         result = train(config, progress=lambda line: None)
         flow = float(pd.read_csv(result.folder / "losses.csv")["reconstruction flow"].iloc[-1])
@@ -127,10 +128,16 @@ def study(settings: StudySettings, progress: Say = print) -> pd.DataFrame:
 
 
 def score(settings: StudySettings, checkpoint: Path | None, semantics: str = "repaired") -> float:
-    """Mean PSNR in dB of the synthesised frames of all test clips, cuts and repeats left out; of linear blending without a checkpoint."""
+    """Mean PSNR in dB of the synthesised frames of all test clips, cuts and repeats left out; of linear blending without a checkpoint.
+
+    Raises:
+        ClipError: no test clip is longer than the gap.
+    """
     device = "cuda" if settings.device == "auto" and torch.cuda.is_available() else "cpu"
     method = PairMethod(blend) if checkpoint is None else ModelMethod(checkpoint, device, semantics, use_flow=True)
-    clips = open_dataset(settings.dataset, settings.input_size).split("test")
+    clips = [clip for clip in open_dataset(settings.dataset, settings.input_size).split("test") if len(clip) > settings.gap]
+    if not clips:
+        raise ClipError(f"No test clip of {settings.dataset!r} has more than {settings.gap} frames: choose a smaller gap or longer clips.")
     tables = [score_method(clip, settings.gap, "model", method, limit=settings.pair_limit or None) for clip in clips]
     return float(clean(pd.concat(tables))["psnr"].mean())
 
