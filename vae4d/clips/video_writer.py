@@ -86,9 +86,7 @@ class VideoWriter:
             raise error or VideoError(f"{self.path} was not written: there was no frame to write.")
 
     def _add_stream(self, width: int, height: int) -> Any:
-        # Without mbtree the same frames give the same bytes; with it some of many identical writes differed.
-        options = {"crf": "15", "preset": "medium", "x264-params": "mbtree=0"}
-        stream = self._container.add_stream("libx264", rate=self.fps, options=options)
+        stream = self._container.add_stream("libx264", rate=self.fps, options={"crf": "15", "preset": "medium"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = 1 / self.fps
         context = stream.codec_context

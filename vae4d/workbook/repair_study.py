@@ -62,8 +62,8 @@ class StudySettings:
     resume: str = ""  # base checkpoint; empty takes the best of the run's base stage
     seeds: int = 3
     max_steps: int = 8  # of each training
-    pairs: int = 2
-    triplets: int = 2
+    pairs: int = 1
+    triplets: int = 1
     lr: float = 1e-4
     perceptual_size: int = 0
     gap: int = 4  # distance between the two given frames when scored, in source frames
@@ -166,7 +166,7 @@ def chart(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def metric_worth(settings: StudySettings, checkpoint: Path, progress: Say = print) -> pd.DataFrame:
-    """Row 9: the same model's frames scored as published and as repaired; values of the published definitions."""
+    """Row 9: the same model's frames scored both ways, by the published definitions; and how many videos were dropped."""
     options = JobOptions(
         savepath=str(settings.folder / "job"), resume=str(checkpoint), dataset=settings.dataset, input_size=settings.input_size,
         device=settings.device, use_flow=True,
@@ -177,7 +177,8 @@ def metric_worth(settings: StudySettings, checkpoint: Path, progress: Say = prin
         name: score_folder(folder, settings.folder / f"scores-{semantics}", semantics, lpips=False, progress=None)
         for name, semantics in ways.items()
     }
-    return pd.DataFrame({name: score.record["mean"] for name, score in scores.items()}).T[["psnr", "ssim", "vgg_cosine"]]
+    table = pd.DataFrame({name: score.record["mean"] for name, score in scores.items()}).T[["psnr", "ssim", "vgg_cosine"]]
+    return table.assign(dropped=[len(score.record["dropped"]) for score in scores.values()])
 
 
 def camera_worth(settings: StudySettings, worlds: int = 20, frames: int = 12) -> pd.DataFrame:
