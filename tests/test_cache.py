@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -148,6 +148,19 @@ def test_pickle_is_small(tmp_path: Path) -> None:
     assert len(data) < 1000 and np.array_equal(pickle.loads(data).frames, clip.frames)
 
 
+def watched(decode: Callable[..., Iterator[Frame]], decoded: list[int], stop: int | None = None) -> Callable[..., Iterator[Frame]]:
+    """A reader's `frames` that notes the time of each in `decoded`, and is interrupted at frame `stop`."""
+
+    def frames(self: VideoFile | FrameFolder, after_pts: int | None = None) -> Iterator[Frame]:
+        for index, frame in enumerate(decode(self, after_pts)):
+            if index == stop:
+                raise KeyboardInterrupt
+            decoded.append(frame.pts)
+            yield frame
+
+    return frames
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "folder"])
 @pytest.mark.parametrize("stop", [10, 70, 119])
 def test_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stop: int) -> None:
@@ -155,28 +168,15 @@ def test_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stop
     images = pictures(120)
     path = save_images(tmp_path / name, images) if name == "folder" else encode(tmp_path / name, images, options={"g": "12", "bf": "2"})
     whole = contents(prepare(path, tmp_path / "whole", 48, "train").folder)
-    kind = FrameFolder if name == "folder" else VideoFile
-    decode, decoded = kind.frames, []
-
-    def interrupted(self: VideoFile, after_pts: int | None = None) -> Iterator[Frame]:
-        for index, frame in enumerate(decode(self, after_pts)):
-            if index == stop:
-                raise KeyboardInterrupt
-            yield frame
-
-    def counted(self: VideoFile, after_pts: int | None = None) -> Iterator[Frame]:
-        for frame in decode(self, after_pts):
-            decoded.append(frame.pts)
-            yield frame
-
-    monkeypatch.setattr(kind, "frames", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    kind, decoded = FrameFolder if name == "folder" else VideoFile, []
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(kind, "frames", watched(kind.frames, [], stop))
         prepare(path, tmp_path / "cache", 48, "train")
     folder = next((tmp_path / "cache").iterdir())
     assert not (folder / "manifest.json").exists()
     with pytest.raises(ClipError, match="unfinished"):
         Clip.open(folder)
-    monkeypatch.setattr(kind, "frames", counted)
+    monkeypatch.setattr(kind, "frames", watched(kind.frames, decoded))
     prepare(path, tmp_path / "cache", 48, "train")
     assert contents(folder) == whole
     if name != "a.avi" and stop > cache.VERIFIED:

@@ -293,8 +293,8 @@ def test_windows(clip: Clip) -> None:
     assert windows.windows[:, 1].tolist() == [*range(0, 9), *range(12, 17), *range(20, 27)]
     wide = ClipWindows([clip], clip_length=3, interval=4)  # spans 9 frames
     assert wide.windows[:, 1].tolist() == [0, 1, 2, 3, 13, 14, 15, 17, 18, 19, 20, 21]
-    over = ClipWindows([clip], clip_length=4, across_cuts=True)
-    assert over.windows[:, 1].tolist() == [*range(0, 17), *range(20, 27)]
+    published = [ClipWindows([clip], clip_length, interval, published=True) for clip_length, interval in ((4, 1), (3, 4))]
+    assert [found.windows[:, 1].tolist() for found in published] == [[*range(27)], [0, 4, 8, 12, 16, 20]]
     few = ClipWindows([clip], clip_length=4, limit=3)
     assert few.windows[:, 1].tolist() == [0, 13, 26] and len(ClipWindows([clip], 4, limit=99)) == 21
 

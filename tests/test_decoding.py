@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from make_clips import encode, pictures, save_images
 from make_datasets import camera_file, walks
+from test_cache import watched
 
 from vae4d.clips import decoding
 from vae4d.clips.cache import prepare
 from vae4d.clips.datasets import SourceEntry, limited, open_dataset, prepare_dataset
 from vae4d.clips.layouts.realestate10k import CameraVideo
 from vae4d.clips.sources import content_digest
-from vae4d.clips.video import Frame, FrameFolder, VideoFile
+from vae4d.clips.video import FrameFolder, VideoFile
 from vae4d.errors import ConfigError, MissingInputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -168,22 +169,10 @@ def test_resume_of_a_video_with_cameras(tmp_path: Path, monkeypatch: pytest.Monk
     film = encode(tmp_path / "a.mp4", pictures(60), options={"g": "12", "bf": "2"})
     path = camera_file(tmp_path / "a.txt", [200_000 + 40_000 * i for i in range(50)])
     whole = prepare(CameraVideo(path, 1, film), tmp_path / "whole", 48, "test")
-    decode, decoded = VideoFile.frames, []
-
-    def interrupted(self: VideoFile, after_pts: int | None = None) -> Iterator[Frame]:
-        for index, frame in enumerate(decode(self, after_pts)):
-            if index == 45:
-                raise KeyboardInterrupt
-            yield frame
-
-    def counted(self: VideoFile, after_pts: int | None = None) -> Iterator[Frame]:
-        for frame in decode(self, after_pts):
-            decoded.append(frame.pts)
-            yield frame
-
-    monkeypatch.setattr(VideoFile, "frames", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    decoded: list[int] = []
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(VideoFile, "frames", watched(VideoFile.frames, [], stop=45))
         prepare(CameraVideo(path, 1, film), tmp_path / "cache", 48, "test")
-    monkeypatch.setattr(VideoFile, "frames", counted)
+    monkeypatch.setattr(VideoFile, "frames", watched(VideoFile.frames, decoded))
     resumed = prepare(CameraVideo(path, 1, film), tmp_path / "cache", 48, "test")
     assert contents(resumed.folder) == contents(whole.folder) and "cameras.npz" in contents(whole.folder) and len(decoded) < 50

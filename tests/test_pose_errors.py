@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vae4d.errors import ClipError, MissingInputError
-from vae4d.evaluation.pose_errors import ape, rotation_error, similarity, step_rotation_error
+from vae4d.evaluation.pose_errors import ape, rotation_error, similarity
 from vae4d.geometry import compose, euler_to_theta, invert
 
 NAMES = ("rmse", "mean", "max")
@@ -45,8 +45,7 @@ def at(positions) -> torch.Tensor:
 def test_scale_rotation_and_shift_are_no_error():
     estimated = moved(path(), 0.01, 0.4, -2.0, 1.1, 5.0, -3.0, 8.0)
     assert max(ape(estimated, path()).values()) < 1e-12
-    assert max(rotation_error(estimated, path()).values()) < 1e-6
-    assert max(step_rotation_error(estimated.numpy(), path().numpy()).values()) < 1e-6
+    assert max(rotation_error(estimated.numpy(), path().numpy()).values()) < 1e-6
 
 
 @needs_evo
@@ -108,15 +107,12 @@ def test_a_known_rotation_error():
     turned[3] = compose(true[3], euler_to_theta(torch.tensor([[0, math.radians(30), 0, 0, 0, 0]], dtype=torch.float64))[0])
     expected = {"rmse": 15.0, "mean": 7.5, "max": 30.0}  # one of the frames 1 to 4
     assert rotation_error(turned, true) == pytest.approx(expected, abs=1e-9)
-    expected = {"rmse": 30 / math.sqrt(2), "mean": 15.0, "max": 30.0}  # to the frame and from it, of four steps
-    assert step_rotation_error(turned, true) == pytest.approx(expected, abs=1e-9)
 
 
-def test_drift_adds_up_over_frames_but_not_over_steps():
+def test_drift_adds_up_over_frames():
     still = at(np.zeros((5, 3)))
     drifting = euler_to_theta(torch.tensor([[0, 0, math.radians(2.0 * i), 0, 0, 0] for i in range(5)], dtype=torch.float64))
     assert rotation_error(drifting, still) == pytest.approx({"rmse": math.sqrt(30), "mean": 5.0, "max": 8.0})
-    assert step_rotation_error(drifting, still) == pytest.approx(dict.fromkeys(NAMES, 2.0))
 
 
 def test_rotations_agree_with_evo():
@@ -128,9 +124,6 @@ def test_rotations_agree_with_evo():
     measure = metrics.APE(metrics.PoseRelation.rotation_angle_deg)
     measure.process_data(tuple(evo))
     assert rotation_error(estimated, true)["mean"] == pytest.approx(measure.error[1:].mean(), rel=1e-6)
-    steps = metrics.RPE(metrics.PoseRelation.rotation_angle_deg)
-    steps.process_data(tuple(evo))
-    assert step_rotation_error(estimated, true)["rmse"] == pytest.approx(steps.get_all_statistics()["rmse"], rel=1e-6)
 
 
 @needs_evo
@@ -138,7 +131,7 @@ def test_world_to_camera_taken_for_poses_is_an_error():
     assert ape(invert(path()), path())["rmse"] > 0.1 and rotation_error(invert(path()), path())["mean"] > 1
 
 
-@pytest.mark.parametrize("score", [ape, rotation_error, step_rotation_error])
+@pytest.mark.parametrize("score", [ape, rotation_error])
 def test_paths_that_do_not_fit_are_refused(score):
     with pytest.raises(ClipError, match="has 11 poses, the true one 12: give the same frames"):
         score(path(11), path(12))

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from vae4d.clips.clip import Clip
 from vae4d.errors import MethodError
 from vae4d.evaluation import scoring
 from vae4d.evaluation.methods import PairMethod, blend, repeat
-from vae4d.evaluation.scoring import COLUMNS, clean, score_clip, score_method
+from vae4d.evaluation.scoring import COLUMNS, clean, score_method
 
 
 def make_clip(frames: np.ndarray, cuts=(), duplicates=()) -> Clip:
@@ -29,8 +30,13 @@ def ramp() -> Clip:
 METHODS = {"repeat": PairMethod(repeat), "linear blend": PairMethod(blend)}
 
 
+def scored(clip: Clip, gap: int, lpips: torch.nn.Module | None = None) -> pd.DataFrame:
+    """The scores of both baselines."""
+    return pd.concat([score_method(clip, gap, name, method, lpips) for name, method in METHODS.items()], ignore_index=True)
+
+
 def test_baselines_on_a_ramp(ramp):
-    table = score_clip(ramp, 4, METHODS)
+    table = scored(ramp, 4)
     assert list(table.columns) == COLUMNS and len(table) == 12
     rows = table.set_index(["method", "frame"])
     assert np.isinf(rows.loc["linear blend", "psnr"]).all() and (rows.loc["linear blend", "ssim"] == 1).all()
@@ -152,8 +158,8 @@ def test_lpips_is_the_same_in_batches_over_pairs(ramp, weights, monkeypatch):
     from vae4d.perceptual import load_lpips
 
     big, model = make_clip(np.repeat(np.repeat(ramp.frames, 4, 1), 4, 2)), load_lpips(weights)
-    table = score_clip(big, 2, METHODS, model)
+    table = scored(big, 2, model)
     values = table.set_index("method")["lpips"]
     assert values["linear blend"].abs().max() < 1e-6 < values["repeat"].min()
     monkeypatch.setattr(scoring, "LPIPS_BATCH", 3)
-    assert score_clip(big, 2, METHODS, model)["lpips"].to_numpy() == pytest.approx(table["lpips"].to_numpy(), abs=1e-6)
+    assert scored(big, 2, model)["lpips"].to_numpy() == pytest.approx(table["lpips"].to_numpy(), abs=1e-6)

@@ -17,12 +17,13 @@ from make_clips import pictures, save_images
 from PIL import Image
 from safetensors import safe_open
 
-from vae4d import load_model, stages
+from vae4d import base_stage, load_model, naive
 from vae4d.checkpoint import read_checkpoint
 from vae4d.clips.datasets import open_dataset, prepare_dataset
 from vae4d.clips.windows import Batches
 from vae4d.errors import CheckpointError, ClipError, ConfigError, MissingInputError, StorageError, TrainingError
 from vae4d.loop import Loop, learning_rate_factor
+from vae4d.perceptual import VGGFeatures
 from vae4d.scenes import generate
 from vae4d.scenes.textures import split_of
 from vae4d.train import TrainConfig, scene_set, train, training_windows, validation_windows
@@ -45,7 +46,8 @@ def data_root(tmp_path_factory, weights) -> Path:
 @pytest.fixture
 def options(data_root, tmp_path):
     common = {"dataset": str(data_root / "set"), "data_root": str(data_root), "input_size": 32, "perceptual_size": 0, "workers": 0}
-    common |= {"max_steps": 4, "targets": 1, "clip_length": 3, "valid_freq": 2, "valid_clips": 2, "save_freq": 2, "device": "cpu"}
+    common |= {"max_steps": 4, "targets": 1, "clip_length": 3, "bsize": 1, "device": "cpu"}
+    common |= {"valid_freq": 2, "valid_clips": 2, "save_freq": 2}
     return TrainConfig(savepath=str(tmp_path / "base"), **common)
 
 
@@ -255,10 +257,10 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(options, monkeypat
     options = dataclasses.replace(options, augment=True)  # the batch is saved as the model saw it
     train(dataclasses.replace(options, max_steps=2), quiet)
     good = (Path(options.savepath) / "newest.safetensors").read_bytes()
-    monkeypatch.setattr(stages, "l1", lambda a, b: (a - b).flatten(1).mean(1) * float("nan"))
+    monkeypatch.setattr(base_stage, "l1", lambda a, b: (a - b).flatten(1).mean(1) * float("nan"))
     seen: list[torch.Tensor] = []
-    begin = stages.BaseStage.begin
-    monkeypatch.setattr(stages.BaseStage, "begin", lambda self, batch, *rest: seen.append(batch["frames"]) or begin(self, batch, *rest))
+    begin = base_stage.BaseStage.begin
+    monkeypatch.setattr(base_stage.BaseStage, "begin", lambda self, batch, *rest: seen.append(batch["frames"]) or begin(self, batch, *rest))
     with pytest.raises(TrainingError, match=r"step 3.*nan.*bad-batch-000003.*step 2, is untouched"):
         train(options, quiet)
     with safe_open(Path(options.savepath) / "bad-batch-000003.safetensors", framework="pt") as stream:
@@ -334,7 +336,7 @@ def test_every_window_is_drawn_once_an_epoch_in_an_order_of_its_own():
         ({"mixed_precision": "fp16"}, "needs a GPU"),
         ({"lr": 0.0}, "lr is 0"),
         ({"lr": float("nan")}, "lr is nan"),
-        ({"bsize": 0}, "bsize is 0"),
+        ({"bsize": -1}, "bsize is -1"),
         ({"clip_length": 1}, "at least 2 frames"),
         ({"lr_adj": 0.0}, "lr_adj is 0"),
         ({"d_lr": -1.0}, "d_lr is -1"),
@@ -422,7 +424,7 @@ def test_both_learning_rates_follow_the_schedule(options, monkeypatch):
 
 def test_validation_synthesises_long_windows_and_refreshes_from_its_own_prediction(options, monkeypatch):
     calls = []
-    monkeypatch.setattr(stages, "view_synthesis", lambda model, frames, k: calls.append((len(frames), k)) or iter(frames[1:]))
+    monkeypatch.setattr(base_stage, "view_synthesis", lambda model, frames, k: calls.append((len(frames), k)) or iter(frames[1:]))
     train(dataclasses.replace(options, frame_limit=6, reinit_k=4, max_steps=2), quiet)
     assert calls == [(6, 4)] * 2
     rows = pd.read_csv(Path(options.savepath) / "validation.csv")
@@ -444,6 +446,26 @@ def test_the_published_flow_stage_never_writes_its_best(options, tmp_path):
         found[name] = losses(run.savepath)["loss"].tolist()
     assert found["published"] == found["published+7"] and len({str(value) for value in found.values()}) == 3
     assert train(dataclasses.replace(flow, savepath=str(tmp_path / "published"), semantics="published"), quiet).finished
+
+
+def test_the_published_flow_stage_trains_as_its_plain_form(options, data_root, tmp_path):
+    """Through the whole loop: data, optimiser and its state, no clipping of gradients."""
+    train(dataclasses.replace(options, max_steps=1), quiet)
+    start = f"{options.savepath}/newest.safetensors"
+    flow = dataclasses.replace(options, stage="flow", resume=start, savepath=str(tmp_path / "flow"), semantics="published", max_steps=2)
+    flow = dataclasses.replace(flow, perceptual_size=224, reconstruction_substeps=2, interpolation_substeps=1)
+    train(flow, quiet)
+    found = losses(flow.savepath)
+    model = load_model(start)
+    parameters = [*model.encoder_flow.parameters(), *model.flow_correction.parameters()]
+    adam, vgg = torch.optim.Adam(parameters, lr=2e-4), VGGFeatures(data_root / "weights")
+    windows = training_windows(flow, flow.open_data(), quiet)
+    for step, (index,) in enumerate(Batches(len(windows), 1, flow.seed, 0, 2)):
+        plain = naive.train_clip(model, vgg, windows[index]["frames"], adam, 2, 1)
+        for kind in ("reconstruction", "forward", "reversed"):
+            last = [row["loss"] for row in plain if row["kind"] == kind][-1]
+            assert found[f"{kind} loss"][step] == pytest.approx(last, rel=1e-3), (step, kind)
+    assert found["gradient_norm"].max() > 1  # clipping would have changed the steps
 
 
 def test_chunks_change_no_loss(options, tmp_path):

@@ -15,7 +15,7 @@ from .errors import NotebookError, Vae4dError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 for a failed notebook, 2 for a wrong request, 130 when interrupted."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = [with_hyphens(word) for word in (sys.argv[1:] if argv is None else argv)]
     arguments = parser(chosen=argv[0] if argv else "").parse_args(argv)
     try:
         arguments.command(arguments)
@@ -34,6 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nInterrupted: the same command goes on from what is finished.", file=sys.stderr)
         return 130
     return 0
+
+
+def with_hyphens(word: str) -> str:
+    """--data_root as --data-root, its value as it is: the original's options have underscores, and every command takes both."""
+    return re.sub(r"^--\w[\w-]*", lambda option: option[0].replace("_", "-"), word)
 
 
 def parser(chosen: str = "") -> argparse.ArgumentParser:
@@ -123,13 +128,12 @@ def add_fields(part: argparse.ArgumentParser, kind: type, leave_out: Sequence[st
         if field.name in leave_out:
             continue
         option = "--" + field.name.replace("_", "-")
-        names = dict.fromkeys((option, "--" + field.name))  # both spellings; the original's options have underscores
         text = f"{comments.get(field.name, '')} (default: {field.default!r})".strip().replace("%", "%%")
         wanted = types[field.type.removesuffix(" | None")]
         if wanted is bool:
-            part.add_argument(*names, dest=field.name, action=argparse.BooleanOptionalAction, default=field.default, help=text)
+            part.add_argument(option, action=argparse.BooleanOptionalAction, default=field.default, help=text)
         else:
-            part.add_argument(*names, dest=field.name, type=wanted, default=field.default, help=text)
+            part.add_argument(option, type=wanted, default=field.default, help=text)
 
 
 def run(arguments: argparse.Namespace) -> None:

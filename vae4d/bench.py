@@ -1,23 +1,20 @@
 """Speed and memory, as figures printed by one command (`make bench`); nothing here is a test.
 
 Every time is the median of repeated runs on the machine it is started on; the number of threads and the device are printed first.
+What has a naive form beside it is in `bench_published`.
 """
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from . import naive
+from .bench_published import Say, flow_stage_against_naive, frame_against_naive
 from .checkpoint import build_model
 from .clips.cache import prepare
 from .clips.datasets import SAMPLES, prepare_dataset
@@ -25,18 +22,11 @@ from .clips.video import open_source
 from .config import PRESETS
 from .evaluation.methods import PairMethod, blend
 from .evaluation.scoring import score_method
-from .model import VideoAutoencoder4D
-from .perceptual import PerceptualLoss, VGGFeatures, load_lpips
-from .repairs import PUBLISHED
+from .perceptual import load_lpips
 from .scenes import WorldOptions, generate, load_textures, motion, render
-from .stages import FlowStage
 from .synthesis import interpolate
 from .train import TrainConfig, train
 from .workbook.notebook import peak_memory
-
-T = TypeVar("T")
-Say = Callable[[str], None]
-
 
 def main(data_root: str | Path = "data", say: Say = print) -> None:
     """Decoding, procedural scenes, synthesis of both presets, both training stages and scoring, a line each.
@@ -107,115 +97,6 @@ def milliseconds(statement: str, scope: dict) -> float:
     """Median time of a statement, under inference mode."""
     timer = Timer(f"with torch.inference_mode(): {statement}", globals=scope | {"torch": torch}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=1.0).median * 1000
-
-
-def frame_against_naive(device: torch.device, say: Say) -> None:
-    """One published frame between two at 256 px by `original`: the codes of the given frames kept, against everything computed anew."""
-    model = build_model("original").to(device)
-    model.flow_trained = True
-    first, last = torch.rand(2, 1, 3, 256, 256, generator=torch.Generator().manual_seed(0)).to(device)
-    with torch.inference_mode():
-        ends = [model.encode(frame) for frame in (first, last)]
-
-    def ours() -> Tensor:
-        with torch.inference_mode():
-            return model.synthesise(*ends, 0.5, semantics="published").image
-
-    def plain() -> Tensor:
-        return naive.interpolate(model, first, last)
-
-    difference = float((ours() - plain()).abs().max())
-    fast, slow = in_turn([ours, plain], 5, device)
-    say(f"original 256 px, published, a frame in between: {fast * 1e3:.0f} ms with codes kept, naive {slow * 1e3:.0f} ms: "
-        f"{slow / fast:.2f} x; largest difference of a pixel {difference:.1e}")  # fmt: skip
-
-
-def flow_stage_against_naive(data_root: Path, device: torch.device, say: Say) -> None:
-    """One published iteration of the flow stage (`original`, a 64 px clip of 4 frames, 5 + 3 + 3 substeps), against its naive form.
-
-    The naive form comes twice: as an implementation that lets gradients reach the weights of all frozen networks, and with these frozen.
-    Ours comes first, so that the peak of resident memory tells both apart.
-    """
-    frames = moving_clip().to(device)
-    rows: dict[str, tuple[float, float, float]] = {}
-    for name in ("ours", "naive, nothing that trains", "naive"):
-        model, adam = flow_model(frozen=name != "naive")
-        model.to(device)
-        reset_peak(device)
-        if name == "ours":
-            stage = FlowStage(model, PerceptualLoss(data_root / "weights"), None, None, PUBLISHED, chunk=2).to(device).train()
-            torch.set_flush_denormal(True)
-            seconds, loss = timed(lambda stage=stage, adam=adam: iterate(stage, frames, adam), device)
-            torch.set_flush_denormal(False)
-        else:
-            vgg = VGGFeatures(data_root / "weights").to(device).requires_grad_(name == "naive")
-            seconds, done = timed(lambda model=model, vgg=vgg, adam=adam: naive.train_clip(model, vgg, frames, adam), device)
-            loss = done[-1]["loss"]
-        rows[name] = (seconds, loss, peak(device))
-        about = {"naive": "gradients for all weights", "naive, nothing that trains": "frozen weights"}.get(name, "chunk 2")
-        ratio = "" if name == "ours" else f": {seconds / rows['ours'][0]:.2f} x the time of ours"
-        say(f"flow stage, original 64 px, 4 frames, published, {name.split(',')[0]} ({about}): {seconds:.1f} s an iteration, "
-            f"peak memory {rows[name][2]:.2f} GB, last loss {loss:.3f}{ratio}")  # fmt: skip
-
-
-def moving_clip(count: int = 4, side: int = 64) -> Tensor:
-    """(count, 3, side, side) in [0, 1]: a photograph that moves by three pixels a frame."""
-    from skimage import data
-
-    picture = torch.from_numpy(data.astronaut()).permute(2, 0, 1).float() / 255
-    return torch.stack([picture[:, 64 : 64 + 4 * side : 4, 96 + 12 * i : 96 + 12 * i + 4 * side : 4] for i in range(count)])
-
-
-def flow_model(frozen: bool) -> tuple[VideoAutoencoder4D, torch.optim.Adam]:
-    """`original` before its flow stage, and the optimiser; with `frozen` only what is trained asks for gradients."""
-    model = build_model("original")
-    torch.nn.init.constant_(model.decoder.upconv_final.bias, 0.5)  # a new decoder draws black, on which no voxel has any influence
-    parameters = [*model.encoder_flow.parameters(), *model.flow_correction.parameters()]
-    if frozen:
-        model.requires_grad_(False)
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-    return model, torch.optim.Adam(parameters, lr=2e-4)
-
-
-def iterate(stage: FlowStage, frames: Tensor, adam: torch.optim.Adam) -> float:
-    """All substeps of one clip; returns the last loss."""
-    times = torch.linspace(0, 1, len(frames), device=frames.device)
-    context = stage.begin({"frames": frames[None], "times": times[None]}, torch.Generator())
-    for substep in stage.substeps:
-        adam.zero_grad()
-        loss = 0.0
-        for part in stage.parts(context, substep):
-            share = stage(context, substep, part)["loss"].sum() / part.of
-            share.backward()
-            loss += share.item()
-        adam.step()
-    return loss
-
-
-def in_turn(runs: list[Callable[[], object]], rounds: int, device: torch.device) -> list[float]:
-    """Median seconds of several functions, called in turn so that a change of the machine's pace hits all alike."""
-    times = [[timed(run, device)[0] for run in runs] for _ in range(rounds)]
-    return [statistics.median(column) for column in zip(*times, strict=True)]
-
-
-def timed(run: Callable[[], T], device: torch.device) -> tuple[float, T]:
-    """Seconds that a function takes, the GPU's part included, and what it returns."""
-    began = time.perf_counter()
-    result = run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began, result
-
-
-def reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-
-
-def peak(device: torch.device) -> float:
-    """Largest memory so far in GB: of the GPU since `reset_peak`, or resident in this process since its start."""
-    return torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else peak_memory()
 
 
 def training(data_root: Path, say: Say) -> None:

@@ -25,9 +25,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     raises, the temporary file is removed and an older `path` stays as it was.
 
     Raises:
-        StorageError: the disk is full, or the folder cannot be written.
+        StorageError: the disk is full, the folder cannot be written, or `path` is itself a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise StorageError(f"Cannot write {path}, which is a folder: give the name of a file.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)

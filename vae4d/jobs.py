@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import time
@@ -29,6 +30,7 @@ import torch
 
 from . import cameras, synthesis
 from .checkpoint import load_model, locate
+from .clips.cleaning import clean
 from .clips.clip import Clip
 from .clips.datasets import open_dataset
 from .clips.video_writer import import_av
@@ -60,7 +62,8 @@ class JobOptions:
     fraction: float = 0.5  # interpolate: the moment between the two given frames
     reinit_k: int = 12  # reconstruct, views: frames for which a scene code is kept
     use_flow: bool | None = None  # interpolate, reconstruct; None: where it was trained
-    use_correction: bool | None = None  # interpolate, reconstruct; None: as semantics says
+    use_correction: bool | None = None  # None: on where flow is in reconstruct, as semantics says in interpolate
+    clean_limit: float = 0.0  # leave out test clips that the model rebuilds with a larger error (50 as published, row 8); 0 keeps all
     semantics: str = "repaired"  # or "published", "published+1+5", "repaired-4"
     padding_mode: str = ""  # zeros or border; empty: the checkpoint's
     scale_rotate: float | None = None  # radians per unit of the pose network's output; None: the checkpoint's
@@ -82,6 +85,11 @@ class JobOptions:
             raise ConfigError(f"frame_limit is {self.frame_limit}: {self.mode} needs {LEAST[self.mode]} frames, give more, or 0 for all.")
         if self.use_correction and self.use_flow is False:
             raise ConfigError("use_correction is on and use_flow is off: the correction needs the flow, change one of them.")
+        if not (math.isfinite(self.clean_limit) and self.clean_limit >= 0):
+            raise ConfigError(f"clean_limit is {self.clean_limit}: give the largest error of a clip (50 in the published system), 0 keeps all.")
+        if self.clean_limit and self.preparation["own_splits"]:
+            what = "cleaning never touches test clips where row 8 is repaired"
+            raise ConfigError(f"clean_limit is {self.clean_limit:g} and semantics {self.semantics!r}: {what}, set it to 0 or take 'repaired-8'.")
         if not self.resume:
             raise ConfigError("resume is empty: give the checkpoint to work with.")
 
@@ -142,11 +150,16 @@ def run_job(options: JobOptions, progress: Say | None = print, replace: bool = F
         replace: delete results of other options that are in the folder, where they would be an error.
     Raises:
         MissingInputError: no such checkpoint, or the data set is not prepared. CheckpointError: see `JobOptions.model`.
-        ConfigError: the folder holds results of other options. ClipError: no clip is long enough. StorageError: the disk is full.
+        ConfigError: the folder holds results of other options. ClipError: no clip is long enough, or clean. StorageError: the disk is full.
     """
     say, folder = progress or (lambda line: None), Path(options.savepath) / options.mode
     model = options.model()
     clips = open_dataset(options.dataset, options.input_size, options.data_root, **options.preparation).split("test")
+    if options.clean_limit:
+        found = clean(model, clips, options.clean_limit, own_splits=False)
+        clips, removed = found.kept, ", ".join(clip.name for clip in found.removed[:8])
+        if rank() == 0:
+            say(f"cleaning: {len(found.removed)} of {len(found.table)} test clips left out{': ' if removed else ''}{removed}")
     taken = {name: (clip, range(0, len(clip), options.interval)[: options.frames]) for name, clip in clip_ids(clips).items()}
     short = [name for name, (_, numbers) in taken.items() if len(numbers) < LEAST[options.mode]]
     names = [name for name in taken if name not in short][: options.videos]

@@ -18,7 +18,7 @@ from torch import Tensor
 from .clips.windows import augment, step_generator
 from .parallel import average, maximum, rank, reduce_gradients
 from .repairs import Repairs
-from .runlog import BEST, NEWEST, RunLog
+from .runlog import RunLog, result_of
 from .stages import Stage, validate
 
 if TYPE_CHECKING:
@@ -38,9 +38,8 @@ class TrainResult:
 
     @property
     def checkpoint(self) -> Path:
-        """The best weights, or the newest where the run kept no best ones (row 7 of the defect table)."""
-        best = self.folder / BEST
-        return best if best.is_file() else self.folder / NEWEST
+        """What the run made, see `runlog.result_of`."""
+        return result_of(self.folder)
 
 
 class StopRequest:
@@ -139,7 +138,7 @@ class Loop:
         config, accelerator, stage = self.config, self.accelerator, self.stage
         rng = step_generator(config.seed, step, "step")
         if config.augment:
-            batch = augment(batch, rng, config.bsize)  # a bad batch is saved as it was used
+            batch = augment(batch, rng, config.batch)  # a bad batch is saved as it was used
         batch = self.moved(batch)
         factor = learning_rate_factor(step, config.lr_adj)
         for name, adam in self.adams.items():
@@ -151,6 +150,8 @@ class Loop:
         norms = []
         for substep in stage.substeps:
             network, adam = (stage.critic, self.adams["critic"]) if substep == "critic" else (stage.model, self.adams["model"])
+            if stage.critic is not None:
+                stage.critic.requires_grad_(substep == "critic")  # its verdict teaches the model, not itself
             parameters = [p for p in network.parameters() if p.requires_grad]
             adam.zero_grad()
             losses = self.backward(context, substep)

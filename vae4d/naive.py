@@ -124,19 +124,27 @@ def train_clip(
         one dict per substep: "kind" ("reconstruction", "forward" or "reversed"), "loss", and "blocks", the two losses by their parts.
     """
     jobs = (
-        ("reconstruction", reconstruction, frames, reconstruction_substeps),
-        ("forward", interpolation, frames, interpolation_substeps),
-        ("reversed", interpolation, frames.flip(0), interpolation_substeps),
+        ("reconstruction", frames, reconstruction_substeps),
+        ("forward", frames, interpolation_substeps),
+        ("reversed", frames.flip(0), interpolation_substeps),
     )
     done = []
-    for kind, build, clip_frames, substeps in jobs:
+    for kind, clip_frames, substeps in jobs:
         for index in range(substeps):
-            optimizer.zero_grad()
-            total, blocks = build(model, vgg, clip_frames, first=index == 0)
-            total.backward()
-            optimizer.step()
-            done.append({"kind": kind, "loss": total.item(), "blocks": blocks})
+            total, blocks = substep(model, vgg, clip_frames, optimizer, kind, first=index == 0)
+            done.append({"kind": kind, "loss": total, "blocks": blocks})
     return done
+
+
+def substep(
+    model: VideoAutoencoder4D, vgg: VGGFeatures, frames: Tensor, optimizer: torch.optim.Optimizer, kind: str, first: bool
+) -> tuple[float, list[Block]]:
+    """One step of the optimiser on frames in the order that `kind` wants them; its loss, and that by its parts."""
+    optimizer.zero_grad()
+    total, blocks = (reconstruction if kind == "reconstruction" else interpolation)(model, vgg, frames, first)
+    total.backward()
+    optimizer.step()
+    return total.item(), blocks
 
 
 def interpolate(model: VideoAutoencoder4D, first: Tensor, last: Tensor, fraction: float = 0.5, correction: bool = False) -> Tensor:

@@ -30,6 +30,7 @@ SUFFIXES = (".ckpt", ".tar", ".pt", ".pth")
 PREFIX = "module."
 COPY_AGAIN = "copy it again, or take another"
 PLAIN = re.compile(r"collections OrderedDict|torch(\.storage)? \w+Storage|torch Size|torch\._utils _rebuild_(tensor|tensor_v2|parameter)")
+PROTOCOL = 3  # of pickle, the newest whose operations torch's `weights_only` knows; torch.save writes 2
 PICKLE_LIMIT = 4 << 20  # bytes; a flow checkpoint with its optimiser has 0.1 MB of pickle beside its tensors
 MEMBER_LIMIT = 10_000  # one archive member is one tensor; a flow checkpoint has 359
 
@@ -114,6 +115,9 @@ def check_pickle(path: Path, stream: BinaryIO) -> None:
     for operation, argument, position in pickletools.genops(stream):
         if position > PICKLE_LIMIT:
             raise CheckpointError(f"{path} has more than {PICKLE_LIMIT >> 20} MB of pickle beside its tensors: take another checkpoint.")
+        if operation.name == "PROTO" and argument > PROTOCOL:
+            remedy = "have its owner save it again with torch.save's default, protocol 2"
+            raise CheckpointError(f"{path} was saved with pickle protocol {argument}, which is not read: {remedy}.")
         named = operation.name in ("GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4")
         if named and not (operation.name == "GLOBAL" and PLAIN.fullmatch(argument)):
             what = str(argument or operation.name).replace(" ", ".")

@@ -7,14 +7,18 @@ a step computes the same loss and gradients on N processes as on one (`reduce_gr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .errors import Vae4dError
+
 T = TypeVar("T")
+PATIENCE = timedelta(days=7)  # with which one process waits for another; torch's own limits (10 and 30 minutes) are shorter than a share
 
 
 def processes() -> int:
@@ -33,11 +37,12 @@ def share(items: Sequence[T]) -> Sequence[T]:
 
 
 def connect() -> None:
-    """Open the connection between the processes where it is not open yet; Accelerate chooses gloo on CPUs and NCCL on GPUs."""
-    if processes() > 1 and not dist.is_initialized():
-        from accelerate import PartialState
+    """Open the connection between the processes where training has not opened one: by gloo, which takes no GPU.
 
-        PartialState(cpu=not torch.cuda.is_available())
+    A share of work may take `PATIENCE` longer than another's.
+    """
+    if processes() > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo", timeout=PATIENCE)
 
 
 def wait() -> None:
@@ -45,6 +50,23 @@ def wait() -> None:
     if processes() > 1:
         connect()
         dist.barrier()
+
+
+def from_first(work: Callable[[], T]) -> T:
+    """What the first process gets from `work`, in every process; an error of vae4d is raised in all of them, so that none waits in vain."""
+    if processes() == 1:
+        return work()
+    connect()
+    box: list = [None, None]
+    if not rank():
+        try:
+            box[0] = work()
+        except Vae4dError as error:
+            box[1] = error
+    dist.broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]
 
 
 def total(values: Tensor) -> Tensor:
@@ -60,6 +82,21 @@ def average(values: Tensor) -> Tensor:
 def maximum(values: Tensor) -> Tensor:
     """The largest of every process's tensor, element by element; without gradient."""
     return _reduced(values, dist.ReduceOp.MAX) if processes() > 1 else values
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of every process's tensor, with gradient: that of the sum of every process's loss, which is the sum of the gradients.
+
+    So its backward is itself, and can be differentiated again.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor) -> Tensor:
+        return _reduced(values, dist.ReduceOp.SUM)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+        return _Sum.apply(gradient)
 
 
 def _reduced(values: Tensor, operation: dist.ReduceOp) -> Tensor:
@@ -91,12 +128,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
     def forward(self, features: Tensor) -> Tensor:
         if not self.training:
             return super().forward(features)
-        from torch.distributed.nn.functional import all_reduce
-
         wide = features.float()
-        mean = all_reduce(wide.mean((0, 2, 3))) / processes()
+        mean = _Sum.apply(wide.mean((0, 2, 3))) / processes()
         centred = wide - mean[:, None, None]
-        variance = all_reduce(centred.square().mean((0, 2, 3))) / processes()  # of centred values: no difference of large numbers
+        variance = _Sum.apply(centred.square().mean((0, 2, 3))) / processes()  # of centred values: no difference of large numbers
         with torch.no_grad():
             count = features.numel() / features.shape[1] * processes()
             self.running_mean.lerp_(mean, self.momentum)

@@ -24,7 +24,7 @@ class Repairs:
     both_ends: bool = True  # 5: both ends are carried to t and fused; published, the start alone gives voxels
     correction: bool = True  # 6: flow_correction is used as it was trained; published, it is off at interpolation time
     keep_best: bool = True  # 7: the flow stage keeps its best checkpoint by validation; published, it never writes one
-    own_splits: bool = True  # 8: train, validation and test share no video, and cleaning never touches test
+    own_splits: bool = True  # 8: splits share no video, cleaning never touches test; published, windows span cuts and repeats as well
     true_metrics: bool = True  # 9: only synthesised frames are scored, lossless, and nothing is dropped (docs/evaluation.md)
     centre_crop: bool = True  # 10: frames are cropped to a square, not squashed
     camera_poses: bool = True  # 11: world-to-camera matrices are inverted before they count as camera poses

@@ -27,10 +27,16 @@ from .checkpoint import read_checkpoint, save_checkpoint
 from .errors import CheckpointError, ConfigError, TrainingError
 from .files import atomic_path, storage_error, write_json, write_text
 from .model import VideoAutoencoder4D
-from .parallel import rank, wait
+from .parallel import from_first, processes, rank
 from .stages import Stage
 
 NEWEST, BEST = "newest.safetensors", "best.safetensors"
+
+
+def result_of(folder: Path) -> Path:
+    """The checkpoint that a run made: the best, or the newest where it kept no best one (row 7 of the defect table)."""
+    best, newest = folder / BEST, folder / NEWEST
+    return newest if newest.is_file() and not best.is_file() else best
 
 
 class RunLog:
@@ -47,9 +53,7 @@ class RunLog:
     def __init__(self, folder: Path, identity: dict, restart: bool = False):
         self.folder = folder
         self.identity = json.loads(json.dumps(identity))
-        if not rank():
-            self._claim(restart)
-        wait()
+        from_first(lambda: self._claim(restart))
         self.newest, self.best = folder / NEWEST, folder / BEST
         self.state: dict = {}  # metadata of the newest checkpoint
         self.tensors: dict[str, Tensor] = {}
@@ -139,7 +143,8 @@ class RunLog:
 
     def bad_batch(self, step: int, batch: dict, loss: float) -> TrainingError:
         """Save the batch of a loss that is not finite and return the error to raise."""
-        path = self.folder / f"bad-batch-{step:06d}.safetensors"
+        part = f"-of-process-{rank()}" if processes() > 1 else ""  # each has its part of the batch
+        path = self.folder / f"bad-batch-{step:06d}{part}.safetensors"
         tensors = {name: value.detach().cpu().contiguous() for name, value in batch.items() if isinstance(value, Tensor)}
         with atomic_path(path) as partial:
             save_file(tensors, partial, metadata={"step": str(step), "loss": str(loss)})

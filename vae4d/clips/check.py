@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from ..errors import ClipError, MissingInputError, VideoError
 from .clip import SPLITS
 from .entries import SourceEntry
 from .layouts import LAYOUTS, named
-from .layouts.layout import command, some
+from .layouts.layout import command, some, validated
 from .sources import search
 
 OPENED = 200  # sources that are opened, spread evenly; opening all of a large data set takes long
@@ -43,18 +42,19 @@ def check_dataset(dataset: str | Path, data_root: str | Path = "data", every: bo
     for note in notes:
         say(note)
     places = range(len(entries)) if every else np.unique(np.linspace(0, len(entries) - 1, min(OPENED, len(entries))).round().astype(int))
-    opened = [entries[i] for i in places]
-    faults = [(entry, fault) for entry in opened if (fault := _fault(entry))]
-    for _, fault in faults:
+    faults = {i: fault for i in places if (fault := _fault(entries[i]))}
+    for fault in faults.values():
         say(f"Broken: {fault}")
-    more = "" if len(opened) == len(entries) else f" (`{command('check', shlex.quote(name), '--all')}` opens all {len(entries):,})"
-    say(f"{len(opened) - len(faults):,} of the {len(opened):,} clips that were opened can be read{more}.")
-    if len(faults) == len(opened):
+    more = "" if len(places) == len(entries) else f" (`{command('check', name, '--all', data_root=data_root)}` opens all {len(entries):,})"
+    say(f"{len(places) - len(faults):,} of the {len(places):,} clips that were opened can be read{more}.")
+    if len(faults) == len(places):
         raise ClipError(f"The data set {name} cannot be used, as no clip that was opened can be read: put them right as said above.")
     if absent := [split for split in SPLITS if not counts[split]]:
         raise ClipError(f"The data set {name} cannot be used, as it has no clip to {some(absent)}: compare it with what is expected.")
-    root = [] if Path(data_root) == Path("data") else ["--data-root", shlex.quote(str(data_root))]
-    say(f"It can be prepared: {command('prepare', shlex.quote(name), '--size', '128', *root)}")
+    usable = {entry.split for entry in validated([entry for i, entry in enumerate(entries) if i not in faults])}
+    if lost := [split for split in SPLITS if split not in usable]:
+        raise ClipError(f"The data set {name} cannot be used, as no clip to {some(lost)} can be read: put them right as said above.")
+    say(f"It can be prepared: {command('prepare', name, '--size', '128', data_root=data_root)}")
 
 
 def known_data_sets(data_root: str | Path = "data") -> list[dict[str, str | int]]:

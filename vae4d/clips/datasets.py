@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from .cache import kind_of
 from .clip import SPLITS, Clip
 from .decoding import Examined, Form, decode, examine
 from .layouts import named
-from .layouts.layout import command, with_validation
+from .layouts.layout import command, validated
 from .sources import SAMPLES, Digests, SourceEntry, find_sources, search
 from .windows import ClipWindows
 
@@ -105,8 +104,8 @@ def prepare_dataset(
     if len(chosen) < len(entries):
         once(f"{len(chosen):,} of {len(entries):,} clips are used, as video_limit is {video_limit}.")
     examined = examine(chosen, digests, workers, say)
-    if not any(entry.split == "validate" and not found.fault for entry, found in zip(chosen, examined, strict=True)):
-        chosen = _validated_anew(chosen, examined)
+    readable = iter(validated([entry for entry, found in zip(chosen, examined, strict=True) if not found.fault]))
+    chosen = [entry if found.fault else next(readable) for entry, found in zip(chosen, examined, strict=True)]
     kept, faults = _distinct(dataset, chosen, examined, root)
     labels = {label: entry for label, entry, _ in kept}
     for label, (_, fault) in faults.items():
@@ -126,7 +125,7 @@ def prepare_dataset(
     reasons += f" And {len(skipped) - REASONS:,} more were left out." if len(skipped) > REASONS else ""
     for split in require:
         if not any(clip.split == split for clip in clips):
-            asked = f"see what `{command('check', str(dataset))}` says"
+            asked = f"see what `{command('check', dataset, data_root=root)}` says"
             remedy = asked if named(dataset, root) is not None else "put a video that can be read there"
             raise ClipError(f"The data set {str(dataset)!r} has no usable clip to {split} with: {remedy}.{reasons}")
     if parallel.rank() == 0:
@@ -161,8 +160,7 @@ def open_dataset(
             find_sources(dataset, data_root)  # says what is wrong with the name
         state = f"The data set {str(dataset)!r} at {size} px was not prepared ({path} is missing)"
         options = ["--squash"] * squash + ["--square-pixels"] * square_pixels
-        options += [] if Path(data_root) == Path("data") else ["--data-root", shlex.quote(str(data_root))]
-        remedy = command("prepare", shlex.quote(str(dataset)), "--size", str(size), *options)
+        remedy = command("prepare", dataset, "--size", str(size), *options, data_root=data_root)
         raise MissingInputError(f"{state}: run notebook 01_data first, or `{remedy}`.")
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
@@ -185,31 +183,26 @@ def limited(entries: Sequence[SourceEntry], video_limit: int) -> list[SourceEntr
     return [entry for number, entry in enumerate(entries) if number in kept]
 
 
-def _validated_anew(entries: Sequence[SourceEntry], examined: Sequence[Examined]) -> list[SourceEntry]:
-    """Validation held out of what can be read, where nothing that was held out before can be."""
-    usable = iter(with_validation([entry for entry, found in zip(entries, examined, strict=True) if not found.fault]))
-    return [entry if found.fault else next(usable) for entry, found in zip(entries, examined, strict=True)]
-
-
 def _distinct(
     dataset: str | Path, entries: Sequence[SourceEntry], examined: Sequence[Examined], root: Path
 ) -> tuple[list[tuple[str, SourceEntry, str]], dict[str, tuple[SourceEntry, str]]]:
     """(label, entry, digest) of the entries to decode, and {label: (entry, reason)} of the others. Every content is decoded once.
 
-    Where a named data set has the same content in two splits, train gives way to validate, and both to test.
+    Where a named data set has the same content in two splits, train gives way to validate, and both to test; and so it does where
+    validation was held out of a folder train.
 
     Raises:
         ClipError: the same content in two splits of a data set whose splits one makes oneself.
     """
     official = named(dataset, root) is not None
     labels = [f"[{number}/{len(entries)}] {entry.path.name} ({entry.split})" for number, entry in enumerate(entries, 1)]
-    order = sorted(range(len(entries)), key=lambda i: -SPLITS.index(entries[i].split) if official else 0)
+    order = sorted(range(len(entries)), key=lambda i: -SPLITS.index(entries[i].split))
     first: dict[str, SourceEntry] = {}
     faults: dict[str, tuple[SourceEntry, str]] = {}
     for i in order:
         entry, (digest, fault) = entries[i], examined[i]
         twin = entry if fault else first.setdefault(digest, entry)
-        if twin.split != entry.split and not official:
+        if twin.split != entry.split and not official and not (twin.group and entry.group):
             raise ClipError(f"{twin.path} ({twin.split}) and {entry.path} ({entry.split}) are the same video: keep it in one split.")
         if fault or twin is not entry:
             faults[labels[i]] = (entry, fault or f"{entry.path} is the same video as {twin.path} ({twin.split}).")

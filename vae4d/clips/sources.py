@@ -12,7 +12,7 @@ from .clip import SPLITS
 from .entries import VIDEO_SUFFIXES, Source, SourceEntry, is_video
 from .frame_folder import image_files
 from .layouts import LAYOUTS, Found, named
-from .layouts.layout import some
+from .layouts.layout import some, with_validation
 
 __all__ = ["SAMPLES", "VIDEO_SUFFIXES", "Digests", "SourceEntry", "content_digest", "find_sources", "search"]
 
@@ -27,7 +27,8 @@ def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: D
     - "samples": the sample clips (one each to train, validate, test), and `data_root/videos`: what lies in its
       folders train, validate and test goes there, what lies loose is test.
     - a video, or a folder that holds images: this one is test, the samples' train and validate clips go with it.
-    - a folder with folders train, validate, test: these are the splits.
+    - a folder with folders train, validate, test: these are the splits. Without validate a tenth of train (at least one) is held out,
+      by the names in it.
     - any other folder: split by source in the order of their hashes, a tenth (at least one) each to test and
       validate; with fewer than three that can be opened all are test, and the samples' train and validate clips go with them.
 
@@ -46,7 +47,7 @@ def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: D
         loose = [SourceEntry(p, "test") for p in _search(videos, leave_out=SPLITS)] if os.path.isdir(videos) else []
         return _samples(root, SPLITS) + _by_folder(videos) + loose
     if any(os.path.isdir(path / split) for split in SPLITS):  # unlike Path.is_dir it says no where access is denied
-        return _by_folder(path)
+        return with_validation(_by_folder(path, hold_out=not os.path.isdir(path / "validate")))
     if os.path.isfile(path) or (os.path.isdir(path) and _holds_frames(path)):
         return [*_samples(root, SPLITS[:2]), SourceEntry(path, "test")]
     if not os.path.isdir(path):
@@ -100,8 +101,10 @@ def _samples(root: Path, splits: Sequence[str]) -> list[SourceEntry]:
     return entries
 
 
-def _by_folder(folder: Path) -> list[SourceEntry]:
-    return [SourceEntry(p, split) for split in SPLITS if os.path.isdir(folder / split) for p in _search(folder / split)]
+def _by_folder(folder: Path, hold_out: bool = False) -> list[SourceEntry]:
+    """What lies in the folders train, validate and test; with `hold_out` validation can be held out of train, every source by itself."""
+    found = [(p, split) for split in SPLITS if os.path.isdir(folder / split) for p in _search(folder / split)]
+    return [SourceEntry(p, split, group=p.relative_to(folder).as_posix() if hold_out and split == "train" else "") for p, split in found]
 
 
 def _search(folder: Path, leave_out: Sequence[str] = ()) -> Iterator[Path]:

@@ -16,8 +16,9 @@ from .clip import Clip
 class ClipWindows(torch.utils.data.Dataset):
     """All windows of `clip_length` frames, every `interval`-th frame, at stride 1.
 
-    No window spans a cut (unless `across_cuts`), and none holds a frame that repeats the one before, as time stands
-    still there. With `limit` that many windows are taken, spread evenly over all. An item is a dict:
+    No window spans a cut, and none holds a frame that repeats the one before, as time stands still there. With `published`
+    windows are those of the published system instead: of frames 0, interval, 2 interval, ..., across cuts and with repeats. With
+    `limit` that many windows are taken, spread evenly over all. An item is a dict:
     frames float32 (T, 3, S, S) in [0, 1]; times float32 (T,), by the real time stamps, 0 for the first and 1 for the
     last frame; clip and start, int, the number of the clip in `clips` and of the first frame in it.
 
@@ -28,7 +29,7 @@ class ClipWindows(torch.utils.data.Dataset):
         ClipError: no clip gives a window.
     """
 
-    def __init__(self, clips: Sequence[Clip], clip_length: int, interval: int = 1, across_cuts: bool = False, limit: int | None = None):
+    def __init__(self, clips: Sequence[Clip], clip_length: int, interval: int = 1, published: bool = False, limit: int | None = None):
         for name, value, least in (("clip_length", clip_length, 2), ("interval", interval, 1), ("limit", 1 if limit is None else limit, 1)):
             if value < least:
                 raise ConfigError(f"{name} = {value} is out of range: give {least} or more.")
@@ -36,7 +37,7 @@ class ClipWindows(torch.utils.data.Dataset):
         self.skipped: list[tuple[str, str]] = []
         windows, remedies = [np.empty((0, 2), np.int64)], set()
         for number, clip in enumerate(self.clips):
-            starts, reason, remedy = self._starts(clip, across_cuts)
+            starts, reason, remedy = self._starts(clip, published)
             if reason:
                 self.skipped.append((clip.name, reason))
                 remedies.add(remedy)
@@ -56,7 +57,8 @@ class ClipWindows(torch.utils.data.Dataset):
         number, start = (int(value) for value in self.windows[index])
         clip, which = self.clips[number], slice(start, start + self._span, self.interval)
         seconds = clip.times[which]
-        times = (seconds - seconds[0]) / (seconds[-1] - seconds[0])
+        length = seconds[-1] - seconds[0]
+        times = (seconds - seconds[0]) / length if length > 0 else np.linspace(0, 1, len(seconds))
         return {"frames": clip.tensor(which), "times": torch.from_numpy(times).float(), "clip": number, "start": start}
 
     @property
@@ -64,14 +66,16 @@ class ClipWindows(torch.utils.data.Dataset):
         """Source frames from the first to the last frame of a window, both counted."""
         return (self.clip_length - 1) * self.interval + 1
 
-    def _starts(self, clip: Clip, across_cuts: bool) -> tuple[np.ndarray, str, str]:
+    def _starts(self, clip: Clip, published: bool) -> tuple[np.ndarray, str, str]:
         """First frames of the clip's windows; where there is none, the reason and the remedy."""
-        shots = [range(len(clip))] if across_cuts else clip.shots()
-        starts = np.array([s for shot in shots for s in range(shot.start, shot.stop - self._span + 1)], dtype=np.int64)
+        shots, step = ([range(len(clip))], self.interval) if published else (clip.shots(), 1)
+        starts = np.array([s for shot in shots for s in range(shot.start, shot.stop - self._span + 1, step)], dtype=np.int64)
         if not len(starts):
             longest = max(len(shot) for shot in shots)
             where = "" if len(shots) == 1 else f" in its longest shot ({len(clip)} in all)"
             return starts, f"it has {longest} frames{where}, {self._span} are needed", _TOO_SHORT
+        if published:
+            return starts, "", ""
         repeated = np.zeros(len(clip), dtype=bool)
         repeated[list(clip.duplicates)] = True
         kept = starts

@@ -66,28 +66,8 @@ def rotation_error(estimated: Any, true: Any) -> dict[str, float]:
         ClipError: as in `ape`.
     """
     estimated, true = paired(estimated, true)
-    return turned(estimated[:1], estimated[1:], true[:1], true[1:])
-
-
-def step_rotation_error(estimated: Any, true: Any) -> dict[str, float]:
-    """Angle in degrees between the rotations of each step, from frame i to i + 1: rmse, mean and max over the steps.
-
-    An error in one step stays in that step, where `rotation_error` carries it on.
-
-    Args:
-        estimated, true: (T, 3, 4), T >= 3, numpy or torch.
-
-    Raises:
-        ClipError: as in `ape`.
-    """
-    estimated, true = paired(estimated, true)
-    return turned(estimated[:-1], estimated[1:], true[:-1], true[1:])
-
-
-def turned(*ends: np.ndarray) -> dict[str, float]:
-    """Angles between R_a^T R_b of the estimated and of the true path, summed up; `ends` are estimated a and b, true a and b."""
-    a, b, true_a, true_b = (torch.from_numpy(poses[:, :, :3]) for poses in ends)
-    error = np.array([angle(x, y) for x, y in zip(a.mT @ b, true_a.mT @ true_b, strict=True)])
+    turned, expected = (rotations[:1].mT @ rotations[1:] for rotations in map(torch.from_numpy, (estimated[:, :, :3], true[:, :, :3])))
+    error = np.array([angle(a, b) for a, b in zip(turned, expected, strict=True)])
     return {"rmse": float(np.sqrt(np.mean(error**2))), "mean": float(error.mean()), "max": float(error.max())}
 
 

@@ -13,7 +13,7 @@ not available).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -36,13 +36,6 @@ LPIPS_BATCH = 32  # frames of several pairs that go through the network at once
 def clean(scores: pd.DataFrame) -> pd.DataFrame:
     """The rows that pose an interpolation problem: not across a cut, and not of a repeated frame."""
     return scores[~scores["cut"] & ~scores["repeated"]]
-
-
-def score_clip(
-    clip: Clip, gap: int, methods: Mapping[str, Method], lpips: nn.Module | None = None, limit: int | None = None, label: str | None = None
-) -> pd.DataFrame:
-    """The scores of several methods on one clip, one after the other; arguments and errors as in `score_method`."""
-    return pd.concat([score_method(clip, gap, name, method, lpips, limit, label) for name, method in methods.items()], ignore_index=True)
 
 
 def score_method(

@@ -16,6 +16,7 @@ from ..evaluation.identity import COLUMNS, FramePair, identity_tests
 from ..evaluation.methods import Method, ModelMethod, PairMethod, baselines, load_user_method
 from ..evaluation.pairs import pairs_of
 from ..evaluation.scene_cases import frame_pairs
+from ..runlog import result_of
 from ..scenes.textures import load_textures
 from .notebook import Workbook, require
 from .scorecard import VARIANTS
@@ -61,7 +62,7 @@ def scored_methods(settings: ScoreSettings, book: Workbook) -> dict[str, Method]
     added: list[tuple[str, Method]] = []
     ways: list[tuple[str, Method]] = []
     if settings.resume != NO_MODEL:
-        checkpoint, device = require(settings.resume or book.folder / "flow" / "best.safetensors", "03_train_flow"), str(book.device)
+        checkpoint, device = require(settings.resume or result_of(book.folder / "flow"), "03_train_flow"), str(book.device)
         model = ModelMethod(checkpoint, device)
         added.append(("model", model))
         if model.model.flow_trained:

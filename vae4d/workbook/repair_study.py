@@ -90,14 +90,12 @@ def prepare(settings: StudySettings, progress: Say = print) -> None:
 def start_of(settings: StudySettings, seed: int) -> Path:
     """The base model with flow modules of random weights, as a checkpoint of the base stage."""
     path = settings.folder / f"start-{seed}.safetensors"
-    if not path.is_file():
-        model = load_model(settings.resume, settings.preset)
-        fresh = build_model(settings.preset, seed)
-        for name in FLOW_MODULES:
-            model.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
-        model.flow_trained = False
-        save_checkpoint(path, model, "base")
-    return path
+    model = load_model(settings.resume, settings.preset)
+    fresh = build_model(settings.preset, seed)
+    for name in FLOW_MODULES:
+        model.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
+    model.flow_trained = False
+    return save_checkpoint(path, model, "base")  # anew: the base model may have been trained further; equal content gives equal bytes
 
 
 def study(settings: StudySettings, progress: Say = print) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,9 +46,10 @@ def split_folders(root: Path, name: str) -> list[str]:
     return found
 
 
-def command(verb: str, dataset: str, *options: str) -> str:
-    """A command of this program, as it is typed."""
-    return " ".join(["python -m vae4d", verb, dataset, *options])
+def command(verb: str, dataset: str | Path, *options: str, data_root: str | Path = "data") -> str:
+    """A command of this program, as it is typed in a shell."""
+    root = [] if Path(data_root) == Path("data") else ["--data-root", shlex.quote(str(data_root))]
+    return " ".join(["python -m vae4d", verb, shlex.quote(str(dataset)), *options, *root])
 
 
 def held_out(items: Sequence[T], groups: Sequence[str], fraction: float = 0.1) -> set[T]:
@@ -74,6 +76,11 @@ def with_validation(entries: Sequence[SourceEntry]) -> list[SourceEntry]:
     candidates = [number for number, entry in enumerate(entries) if entry.group and entry.split == "train"]
     held = held_out(candidates, [entries[number].group for number in candidates])
     return [replace(entry, split="validate") if number in held else entry for number, entry in enumerate(entries)]
+
+
+def validated(readable: Sequence[SourceEntry]) -> list[SourceEntry]:
+    """The entries that can be read; where none of those that were held out is among them, others are held out."""
+    return list(readable) if any(entry.split == "validate" for entry in readable) else with_validation(readable)
 
 
 def some(names: Sequence[object], shown: int = 3) -> str:
