@@ -63,6 +63,48 @@ def test_folder_with_splits(root: Path, tmp_path: Path) -> None:
     assert splits(find_sources(tmp_path / "set", root)) == {"train.mp4": "train", "test.mp4": "test"}
 
 
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """The original's plain root: folders of frames in train and test, and no validate."""
+    for seed in range(12):
+        save_images(tmp_path / "set" / "train" / f"walk{seed}", pictures(2, seed=seed))
+    return save_images(tmp_path / "set" / "test" / "last", pictures(2, seed=99)).parents[1]
+
+
+def test_validation_is_held_out_of_train(plain: Path, root: Path) -> None:
+    """A tenth, by name, and at least one; prepared in both ways; a folder validate is taken as it is."""
+    found = splits(find_sources(plain, root))
+    assert sorted(found.values()) == ["test"] + ["train"] * 11 + ["validate"] and found["last"] == "test"
+    held = next(name for name, split in found.items() if split == "validate")
+    own = prepare_dataset(plain, 32, root, None)
+    assert {clip.name: clip.split for clip in own.clips} == found
+    published = prepare_dataset(plain, 32, root, None, own_splits=False)
+    names = sorted(found)
+    assert [clip.name for clip in published.split("train")] == [clip.name for clip in published.split("test")] == names
+    assert [clip.name for clip in published.split("validate")] == names[10:]
+    (plain / "train" / held / "00001.png").write_bytes(b"torn")
+    (plain / "train" / held / "00000.png").write_bytes(b"torn")
+    again = prepare_dataset(plain, 32, root, None)
+    assert len(again.split("validate")) == 1 and len(again.split("train")) == 10 and [path.name for path, _ in again.skipped] == [held]
+    save_images(plain / "validate" / "mine", pictures(2, seed=77))
+    assert sorted(splits(find_sources(plain, root)).values()) == ["test"] + ["train"] * 12 + ["validate"]
+    shutil.rmtree(plain / "validate")
+    for seed in range(2, 12):
+        shutil.rmtree(plain / "train" / f"walk{seed}")
+    assert sorted(splits(find_sources(plain, root)).values()) == ["test", "train", "validate"]
+
+
+def test_a_copy_of_what_was_held_out_does_not_train(plain: Path, root: Path) -> None:
+    """It lies in train by no fault of the user, whereas a clip of train in test is one."""
+    held = next(entry.path for entry in find_sources(plain, root) if entry.split == "validate")
+    shutil.copytree(held, plain / "train" / "copy")
+    dataset = prepare_dataset(plain, 32, root, None)
+    assert [clip.name for clip in dataset.split("validate")] == [held.name] and [path.name for path, _ in dataset.skipped] == ["copy"]
+    shutil.copytree(held, plain / "test" / "leak")
+    with pytest.raises(ClipError, match=r"leak \(test\) and .* are the same video: keep it in one split"):
+        prepare_dataset(plain, 32, root, None)
+
+
 def test_folder_with_videos_and_images(root: Path, tmp_path: Path) -> None:
     """A cover picture beside a film, a camera's folder, videos below images: the videos count; only images alone are frames."""
     holiday = tmp_path / "holiday"

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 from make_clips import encode, pictures, save_images
 from make_datasets import camera_file, walks
 from test_cache import watched
+from test_parallel import run_on_two
 
 from vae4d.clips import decoding
 from vae4d.clips.cache import prepare
@@ -23,8 +21,6 @@ from vae4d.clips.layouts.realestate10k import CameraVideo
 from vae4d.clips.sources import content_digest
 from vae4d.clips.video import FrameFolder, VideoFile
 from vae4d.errors import ConfigError, MissingInputError
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -81,21 +77,12 @@ def test_processes_of_a_launch(tree: Path) -> None:
     """Two processes share the sources; both end with the data set that one process makes, and so do the files."""
     alone = prepare_dataset("Matterport3D-walks", 32, tree, None)
     before = move(tree / "cache", "alone")
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
     code = (
         "import json, sys; from vae4d.clips.datasets import prepare_dataset\n"
         "lines = []; data = prepare_dataset('Matterport3D-walks', 32, sys.argv[1], lines.append)\n"
         "print(json.dumps([[[c.folder.name, c.split] for c in data.clips], [[str(p), r] for p, r in data.skipped], lines]))"
     )
-    launched = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
-    running = [
-        subprocess.Popen([sys.executable, "-c", code, str(tree)], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                         env=os.environ | launched | {"RANK": rank, "LOCAL_RANK": rank})
-        for rank in "01"
-    ]
-    results = [json.loads(process.communicate(timeout=120)[0].splitlines()[-1]) for process in running]
+    results = [json.loads(printed.splitlines()[-1]) for printed in run_on_two(code, str(tree))]
     assert contents(tree / "cache") == before
     clips, skipped = [[c.folder.name, c.split] for c in alone.clips], [[str(path), reason] for path, reason in alone.skipped]
     assert all(result[:2] == [clips, skipped] for result in results)

@@ -16,6 +16,7 @@ from test_parallel import launch
 from vae4d import cameras, job_folders, jobs, synthesis
 from vae4d.__main__ import main
 from vae4d.checkpoint import build_model, save_checkpoint
+from vae4d.clips.cleaning import reconstruction_errors
 from vae4d.clips.datasets import open_dataset, prepare_dataset
 from vae4d.clips.video import open_source
 from vae4d.errors import CheckpointError, ClipError, ConfigError, MissingInputError
@@ -140,6 +141,21 @@ def test_clips_too_short_are_named_and_limits_count_the_others(options):
     assert lines[3] == "1 of 2 clips are there already" and lines[4].startswith("[1/1] middle")
     with pytest.raises(ClipError, match=r"No test clip .* has the 3 frames that interpolate needs \(long, middle, short\): .*interval"):
         run_job(options(interval=9), None)
+
+
+def test_row_8_published_chooses_test_clips_by_the_models_own_success(options, home):
+    lines: list[str] = []
+    clips = open_dataset(home / "films", SIZE, home, own_splits=False).split("test")
+    errors = dict(zip([clip.name for clip in clips], reconstruction_errors(options().model(), clips), strict=True))
+    assert abs(errors["long"] - errors["middle"]) > 1e-3
+    limit = float(errors["long"] + errors["middle"]) / 2
+    folder = run_job(options(mode="trajectory", semantics="repaired-8", clean_limit=limit), lines.append)
+    stay = {name for name, error in errors.items() if error < limit}
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == stay and len(stay & {"long", "middle"}) == 1
+    left_out = ", ".join(name for name in errors if name not in stay)
+    assert lines[0] == f"cleaning: {3 - len(stay)} of 3 test clips left out: {left_out}"
+    with pytest.raises(ClipError, match="Cleaning would remove all 3 clips"):
+        run_job(options(mode="views", semantics="repaired-8", clean_limit=1e-3), None)
 
 
 def test_a_second_call_keeps_what_is_there_and_makes_what_is_missing(options):
@@ -269,6 +285,10 @@ def test_clip_ids_are_unique_and_safe():
         ({"frame_limit": 2}, "frame_limit is 2: interpolate needs 3 frames"),
         ({"frame_limit": -1}, "frame_limit is -1"),
         ({"video_limit": -1}, "video_limit is -1"),
+        ({"clean_limit": -1.0}, "clean_limit is -1.0: give a clip's largest error"),
+        ({"clean_limit": float("nan")}, "clean_limit is nan"),
+        ({"clean_limit": 50.0}, "by semantics 'repaired' cleaning never touches test clips: set it to 0, or take 'repaired-8'"),
+        ({"clean_limit": 50.0, "semantics": "published+8"}, "cleaning never touches test"),
         ({"resume": ""}, "resume is empty: give the checkpoint"),
         ({"semantics": "mended"}, "semantics is 'mended'"),
         ({"use_flow": False, "use_correction": True}, "the correction needs the flow"),

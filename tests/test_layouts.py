@@ -447,6 +447,26 @@ def test_check_of_a_good_set(shared: Path, tmp_path: Path, capsys: pytest.Captur
     assert main(["check", str(tmp_path / "set")]) == 2 and "no clip to validate, test" in capsys.readouterr().err
 
 
+def test_check_foretells_prepare(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A split whose clips are all broken cannot be used; validation is held out anew where it can be."""
+    root = copied(shared, "Replica", tmp_path)
+    commands = (["check", "Replica", "--data-root", str(root)], ["prepare", "Replica", "--size", "32", "--data-root", str(root)])
+    held = [entry.path for entry in find_sources("Replica", root) if entry.split == "validate"]
+    broken = [path / "im1.png" for path in held]
+    for path in broken:
+        path.rename(path.with_name("depth.png"))
+    assert [main(words) for words in commands] == [0, 0] and "It can be prepared" in capsys.readouterr().out
+    for path in (root / "Replica" / "test").glob("*/im1.png"):
+        path.unlink()
+    assert [main(words) for words in commands] == [2, 2]
+    printed = capsys.readouterr()
+    assert "It can be prepared" not in printed.out
+    assert "The data set Replica cannot be used, as no clip to test can be read: put them right as said above." in printed.err
+    monkeypatch.setattr("vae4d.clips.check.OPENED", 3)
+    main(commands[0])
+    assert f"(`python -m vae4d check Replica --all --data-root {root}` opens all 10)" in capsys.readouterr().out
+
+
 def test_known_data_sets(shared: Path, tmp_path: Path) -> None:
     copied(shared, "HMDB51", tmp_path)
     rows = {row["data set"]: row for row in known_data_sets(tmp_path / "data")}
@@ -458,12 +478,14 @@ def test_known_data_sets(shared: Path, tmp_path: Path) -> None:
 
 def test_prepare_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     root = copied(shared, "HMDB51", tmp_path)
-    assert main(["prepare", "HMDB51", "--size", "32", "--data-root", str(root), "--squash", "--video-limit", "1"]) == 0
+    assert main(["prepare", "HMDB51", "--size", "32", "--data_root", str(root), "--squash", "--video_limit=1"]) == 0
     assert "3 of 14 clips are used, as video_limit is 1." in capsys.readouterr().out
     assert {clip.split for clip in open_dataset("HMDB51", 32, root, squash=True).clips} == {"train", "validate", "test"}
     assert main(["prepare", "HMDB51+split2+cm", "--size", "32", "--data-root", str(root)]) == 0
     assert main(["prepare", "HMDB51+cm", "--size", "32", "--data-root", str(root)]) == 2  # the one test clip of split 1 is tagged nm
-    assert "no usable clip to test with: see what `python -m vae4d check HMDB51+cm` says." in capsys.readouterr().err
+    asked = f"python -m vae4d check HMDB51+cm --data-root {root}"
+    assert f"no usable clip to test with: see what `{asked}` says." in capsys.readouterr().err
+    assert main(asked.replace("--data-root", "--data_root").split()[3:]) == 2
 
 
 def test_index_of_a_layout_is_plain(shared: Path) -> None:

@@ -160,6 +160,18 @@ def test_convert_refuses_what_it_cannot_write(model, tmp_path, capsys):
     equal(load_model(tmp_path / "shipped.ckpt"), load_model("small"))
 
 
+@pytest.mark.parametrize("target", ["there.ckpt", "there.safetensors"])
+def test_convert_does_not_write_in_the_place_of_a_folder(tmp_path, capsys, target):
+    (tmp_path / target).mkdir()
+    assert main(["convert", "small", str(tmp_path / target)]) == 2
+    said = capsys.readouterr().err
+    assert said == f"Cannot write {tmp_path / target}, which is a folder: give the name of a file.\n"
+    assert [path.name for path in tmp_path.iterdir()] == [target]
+    (tmp_path / "file").touch()
+    assert main(["convert", "small", str(tmp_path / "file" / "sub" / "a.ckpt")]) == 2
+    assert "choose a folder that you may write to." in capsys.readouterr().err
+
+
 def test_what_is_not_of_the_model_is_named_and_ignored(held, model, tmp_path):
     path = saved(held | {"optimizer": {"state": {}, "lr": 0.1}, "epoch": 3, "netd": {}}, tmp_path / "more.ckpt")
     with pytest.warns(UserWarning, match=r"more\.ckpt holds more than the model, ignored: epoch, netd, optimizer"):
@@ -287,6 +299,14 @@ def test_bare_hostile_pickles_are_refused(tmp_path, protocol):
     assert not trace.exists()
     pickle.loads(path.read_bytes())
     assert trace.exists(), "the file was harmless, the test shows nothing"
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_newer_pickle_protocols_are_named(held, tmp_path, protocol, legacy):
+    path = tmp_path / "new.ckpt"
+    torch.save(held, path, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+    refused(path, rf"new\.ckpt was saved with pickle protocol {protocol}, which is not read: have its owner save it again")
 
 
 def archive(path: Path, pickled: bytes, members: dict[str, bytes] | None = None, compression: int = zipfile.ZIP_STORED) -> Path:

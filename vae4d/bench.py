@@ -1,7 +1,7 @@
 """Speed and memory, as figures printed by one command (`make bench`); nothing here is a test.
 
 Every time is the median of repeated runs on the machine it is started on; the number of threads and the device are printed first.
-What has a naive form beside it is in `bench_published`.
+The flow stage is in `bench_flow`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from .bench_published import Say, flow_stage_against_naive, frame_against_naive
+from . import naive
+from .bench_flow import Say, flow_stage_against_naive, in_turn
 from .checkpoint import build_model
 from .clips.cache import prepare
 from .clips.datasets import SAMPLES, prepare_dataset
@@ -27,6 +29,7 @@ from .scenes import WorldOptions, generate, load_textures, motion, render
 from .synthesis import interpolate
 from .train import TrainConfig, train
 from .workbook.notebook import peak_memory
+
 
 def main(data_root: str | Path = "data", say: Say = print) -> None:
     """Decoding, procedural scenes, synthesis of both presets, both training stages and scoring, a line each.
@@ -97,6 +100,33 @@ def milliseconds(statement: str, scope: dict) -> float:
     """Median time of a statement, under inference mode."""
     timer = Timer(f"with torch.inference_mode(): {statement}", globals=scope | {"torch": torch}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=1.0).median * 1000
+
+
+def frame_against_naive(device: torch.device, say: Say, preset: str = "original", side: int = 256) -> None:
+    """Published frames between two: the codes of given frames kept, against everything computed anew in every call.
+
+    One frame of a pair whose codes are there; and three of a gap as a video at four times the rate needs them, its second end encoded.
+    """
+    model = build_model(preset).to(device)
+    model.flow_trained = True
+    first, last = torch.rand(2, 1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.inference_mode():
+        start, end = model.encode(first), model.encode(last)
+
+    def ours(*moments: float, known: bool) -> Tensor:
+        with torch.inference_mode():
+            there = end if known else model.encode(last)
+            return torch.cat([model.synthesise(start, there, t, semantics="published").image for t in moments])
+
+    def plain(*moments: float) -> Tensor:
+        return torch.cat([naive.interpolate(model, first, last, t) for t in moments])
+
+    for moments, known, what in (((0.5,), True, "a frame in between, codes kept"), ((0.25, 0.5, 0.75), False, "three, one frame encoded")):
+        runs = [lambda moments=moments, known=known: ours(*moments, known=known), lambda moments=moments: plain(*moments)]
+        difference = float((runs[0]() - runs[1]()).abs().max())
+        fast, slow = in_turn(runs, 3, device)
+        say(f"{preset} {side} px, published, {what}: {fast * 1e3:.0f} ms, naive {slow * 1e3:.0f} ms: "
+            f"{slow / fast:.2f} x; largest difference of a pixel {difference:.1e}")  # fmt: skip
 
 
 def training(data_root: Path, say: Say) -> None:

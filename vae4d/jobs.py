@@ -86,10 +86,10 @@ class JobOptions:
         if self.use_correction and self.use_flow is False:
             raise ConfigError("use_correction is on and use_flow is off: the correction needs the flow, change one of them.")
         if not (math.isfinite(self.clean_limit) and self.clean_limit >= 0):
-            raise ConfigError(f"clean_limit is {self.clean_limit}: give the largest error of a clip (50 in the published system), 0 keeps all.")
+            raise ConfigError(f"clean_limit is {self.clean_limit}: give a clip's largest error (50 in the published system), 0 keeps all.")
         if self.clean_limit and self.preparation["own_splits"]:
-            what = "cleaning never touches test clips where row 8 is repaired"
-            raise ConfigError(f"clean_limit is {self.clean_limit:g} and semantics {self.semantics!r}: {what}, set it to 0 or take 'repaired-8'.")
+            what = f"clean_limit is {self.clean_limit:g}, but by semantics {self.semantics!r} cleaning never touches test clips"
+            raise ConfigError(f"{what}: set it to 0, or take 'repaired-8'.")
         if not self.resume:
             raise ConfigError("resume is empty: give the checkpoint to work with.")
 

@@ -69,6 +69,16 @@ def from_first(work: Callable[[], T]) -> T:
     return box[0]
 
 
+def gathered(part: list[T]) -> list[T]:
+    """The lists of all processes, one after the other."""
+    if processes() == 1:
+        return part
+    connect()
+    parts: list[list[T]] = [[] for _ in range(processes())]
+    dist.all_gather_object(parts, part)
+    return [item for each in parts for item in each]
+
+
 def total(values: Tensor) -> Tensor:
     """The sum of every process's tensor; without gradient."""
     return _reduced(values, dist.ReduceOp.SUM) if processes() > 1 else values

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import signal
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -26,7 +25,7 @@ from .errors import AssetError, ConfigError, MissingInputError
 from .files import sha256, write_text
 from .loop import Loop, TrainResult
 from .model import VideoAutoencoder4D
-from .parallel import from_first, rank, synchronise_batch_norm
+from .parallel import PATIENCE, from_first, rank, synchronise_batch_norm
 from .perceptual import PerceptualLoss
 from .repairs import Repairs
 from .runlog import NEWEST, RunLog, restore
@@ -161,7 +160,7 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
     if config.mixed_precision == "fp16" and on_cpu:
         raise ConfigError("mixed_precision is 'fp16', which needs a GPU: use 'bf16' or 'no' on a CPU.")
     AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may train twice with different precision
-    patient = InitProcessGroupKwargs(timeout=timedelta(days=1))  # one process validates or draws worlds while the others wait
+    patient = InitProcessGroupKwargs(timeout=PATIENCE)  # one process cleans or draws worlds while the others wait
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=config.mixed_precision, kwargs_handlers=[patient])
     dataset, table = config.open_data(), ""
     if config.clean_limit and dataset:

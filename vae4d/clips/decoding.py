@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import torch.distributed as dist
-
 from .. import parallel
 from ..errors import VideoError
 from ..evaluation.processes import spread
@@ -52,7 +50,7 @@ def examine(entries: Sequence[SourceEntry], digests: Digests, workers: int, say:
         report(len(found), len(tasks))
         found.append((task[0], *(result or (Examined("", f"{task[1].path} {DIED}."), {}))))
     results = [Examined("", "")] * len(entries)
-    for number, result, learned in sorted(gathered(found), key=lambda item: item[0]):
+    for number, result, learned in sorted(parallel.gathered(found), key=lambda item: item[0]):
         results[number] = result
         digests.update(learned)
     return results
@@ -72,23 +70,13 @@ def decode(
         result = f"{entry.path} {DIED}." if result is None else result
         say(f"{label}: left out. {result}" if isinstance(result, str) else f"{label}: {described(Clip.open(result))}")
         done.append((label, result))
-    yield from gathered(done)
+    yield from parallel.gathered(done)
 
 
 def described(clip: Clip) -> str:
     """Length, rate, cuts and repeats in words."""
     rate = f"{float(clip.fps):.5g} frames a second{' (variable)' if clip.variable_rate else ''}"
     return f"{len(clip)} frames, {rate}, {len(clip.cuts)} cuts, {len(clip.duplicates)} repeated frames"
-
-
-def gathered(part: list[T]) -> list[T]:
-    """The lists of all processes of a launch, one after the other."""
-    if parallel.processes() == 1:
-        return part
-    parallel.connect()
-    parts: list[list[T]] = [[] for _ in range(parallel.processes())]
-    dist.all_gather_object(parts, part)
-    return [item for each in parts for item in each]
 
 
 def _spread(tasks: Sequence[T], work: Callable, workers: int) -> Iterator[tuple[T, object]]:

@@ -20,21 +20,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from .. import metrics
 from ..errors import ConfigError, VideoError
 from ..files import write_json, write_text
 from ..jobs import device_of
-from ..parallel import connect, processes, rank, share, wait
+from ..parallel import gathered, rank, share, wait
 from ..perceptual import VGGFeatures, load_lpips
 from ..repairs import Repairs
 from .predicted import Sample, samples_in
@@ -94,7 +93,7 @@ def score(
         for count, sample in enumerate(mine, 1):
             rows.append({"id": sample.name} | measured(sample, *networks, honest))
             say(f"[{count}/{len(mine)}] {sample.name}: PSNR {rows[-1]['psnr']:.2f} dB, SSIM {rows[-1]['ssim']:.4f}")
-    rows = sorted(_gathered(rows), key=lambda row: row["id"])
+    rows = sorted(gathered(rows), key=lambda row: row["id"])
     lossy = [sample.name for sample in samples if sample.lossy]
     table, record = _summary(rows, lossy, honest, take_every_other)
     results = Scores(table, record | {"semantics": str(Repairs.parse(semantics))}, Path(output) / "results.csv")
@@ -188,13 +187,3 @@ def _summary(
         "notes": notes,
     }
     return table, record
-
-
-def _gathered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of all processes."""
-    if processes() == 1:
-        return rows
-    connect()
-    parts: list[list[dict[str, Any]]] = [[] for _ in range(processes())]
-    dist.all_gather_object(parts, rows)
-    return list(chain.from_iterable(parts))

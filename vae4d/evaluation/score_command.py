@@ -20,9 +20,9 @@ def add_options(part: argparse.ArgumentParser) -> None:
     part.add_argument("--predicted", metavar="FOLDER", help="videos or folders of frames; goes with --true")
     part.add_argument("--true", metavar="FOLDER", help="the true ones, by the same names")
     part.add_argument("--semantics", default="repaired", help="repaired (default) or published: rows 9 and 11 of the defect table")
-    part.add_argument("--take-every-other", "--take_every_other", action="store_true",
+    part.add_argument("--take-every-other", action="store_true",
                       help="two predictions in a row are of one sample, the better value counts")
-    part.add_argument("--given-ends", "--given_ends", action="store_true",
+    part.add_argument("--given-ends", action="store_true",
                       help="the first and last frame of the videos were given: leave them out (as published, they count)")
     part.add_argument("--no-lpips", dest="lpips", action="store_false", help="leave LPIPS out")
     part.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: a GPU where there is one")
