@@ -1,6 +1,7 @@
 """Speed and memory, as figures printed by one command (`make bench`); nothing here is a test.
 
-Every time is the median of repeated runs on the machine it is started on; the number of threads and the device are printed first.
+Every time is the median of repeated runs on the machine it is started on, or says otherwise; the number of threads and the device are
+printed first.
 The flow stage is in `bench_flow`.
 """
 

@@ -152,6 +152,17 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
         TrainingError: a loss or gradient that is not finite; the batch is saved and the last good checkpoint intact.
         KeyboardInterrupt: interrupted; the finished steps are saved and the same call goes on from there.
     """
+    # Importance masks make denormal gradients, which a CPU computes six times slower. First of all, as threads take the setting from the
+    # one that starts them.
+    torch.set_flush_denormal(True)
+    try:
+        return run(config, progress)
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def run(config: TrainConfig, progress: Callable[[str], None]) -> TrainResult:
+    """What `train` does."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import InitProcessGroupKwargs
@@ -168,6 +179,7 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
     windows, held_out = training_windows(config, dataset, progress), validation_windows(config, dataset)
     stage = build_stage(config, progress)
     identity = {name: value for name, value in dataclasses.asdict(config).items() if name not in config.free}
+    identity["bsize"] = config.batch
     before = read_checkpoint(config.resume)[0]["extra"].get("data", []) if config.resume else []
     seen = {clip.sha256 for split in ("train", "validate") for clip in (dataset.split(split) if dataset else [])}
     identity["data"] = sorted(seen | set(before))  # all that the weights have seen
@@ -194,11 +206,9 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
         pin_memory=accelerator.device.type == "cuda",
         worker_init_fn=leave_interrupts_to_the_loop,
     )
-    torch.set_flush_denormal(True)  # importance masks make denormal gradients, which a CPU computes six times slower
     try:
         return Loop(config, stage, adams, accelerator, log, total, progress).run(loader, held_out)
     finally:
-        torch.set_flush_denormal(False)
         log.close()
 
 
