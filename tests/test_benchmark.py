@@ -18,14 +18,16 @@ import pytest
 import torch
 from make_clips import pictures, save_images
 
+from vae4d import build_model
 from vae4d.__main__ import main
+from vae4d.checkpoint import save_checkpoint
 from vae4d.clips.cache import prepare
 from vae4d.clips.clip import Clip
 from vae4d.errors import ClipError, ConfigError, MethodError
 from vae4d.evaluation import units
 from vae4d.evaluation.benchmark import benchmark
 from vae4d.evaluation.command import model_names
-from vae4d.evaluation.methods import PairMethod, baselines, blend, load_user_method
+from vae4d.evaluation.methods import ModelMethod, PairMethod, baselines, blend, load_user_method
 from vae4d.evaluation.processes import spread
 
 TABLES = ("scores.csv", "summary.csv", "differences.csv", "benchmark.json")
@@ -162,6 +164,16 @@ def test_nothing_left_is_an_error(clips, tmp_path):
         run(clips, tmp_path, {"mine": blend})
     with pytest.raises(ConfigError, match="splits"):
         run(clips, tmp_path, splits="train")
+
+
+def test_a_clip_that_the_checkpoint_has_seen_is_flagged_whatever_its_split(clips, tmp_path):
+    """Another data set may call test what this checkpoint was trained on."""
+    test = next(clip for clip in clips if clip.split == "test")
+    save_checkpoint(tmp_path / "seen.safetensors", build_model("small"), "base", {"data": [test.sha256]})
+    save_checkpoint(tmp_path / "fresh.safetensors", build_model("small"), "base")
+    methods = {name: ModelMethod(tmp_path / f"{name}.safetensors") for name in ("seen", "fresh")}
+    flags = run(clips, tmp_path, methods, gaps=(2,), limit=1).record["flags"]
+    assert flags == [{"method": "seen", "clip": "test", "reason": "the checkpoint was trained on this very video"}]
 
 
 def test_trained_methods_are_scored_on_what_they_did_not_see(clips, tmp_path):

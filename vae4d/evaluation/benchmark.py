@@ -91,7 +91,7 @@ def benchmark(
     described, records = record.rows_of(methods), [record.clip_record(clip, labels[clip.sha256]) for clip in clips]
     metrics = {"versions": record.versions(lpips_record is not None), "lpips": lpips_record}
     checked = _leak_check(clips, labels, progress)
-    flags = _flags(clips, labels, described, splits, checked)
+    flags = _flags(clips, labels, described, splits, checked, methods)
     for flag in flags:
         progress(f"NOTE: {flag['method']} on {flag['clip']}: {flag['reason']}")
 
@@ -205,9 +205,11 @@ def _leak_check(clips: Sequence[Clip], labels: Mapping[str, str], progress: Say)
 
 
 def _flags(
-    clips: Sequence[Clip], labels: Mapping[str, str], described: Mapping[str, dict], splits: str, checked: dict[str, Any]
-) -> list[dict[str, str]]:
-    """Rows of trained methods that prove nothing: on a clip of another split than test, or one that shares footage with such a clip."""
+    clips: Sequence[Clip], labels: Mapping[str, str], described: Mapping[str, dict], splits: str, checked: dict[str, Any],
+    methods: Mapping[str, Method],
+) -> list[dict[str, str]]:  # fmt: skip
+    """Rows of trained methods that prove nothing: on a clip that the checkpoint has seen (another data set may call it test), on one of
+    another split than test, or on one that shares footage with such a clip."""
     split = {labels[clip.sha256]: clip.split for clip in clips if wanted(clip, True, splits)}
     reasons = {label: f"the clip is in split {name}" for label, name in split.items() if name != "test"}
     for pair in checked["pairs"]:
@@ -216,4 +218,10 @@ def _flags(
             if split.get(label) == "test":
                 reasons[label] = f"the clip shares footage with {other} (split {other_split})"
     trained = [name for name, about in described.items() if about["trained"]]
-    return [{"method": name, "clip": label, "reason": reason} for name in trained for label, reason in reasons.items()]
+    flags = []
+    for name in trained:
+        seen = getattr(methods[name], "seen", frozenset())
+        known = {labels[clip.sha256]: "the checkpoint was trained on this very video" for clip in clips if clip.sha256 in seen}
+        own = reasons | {label: reason for label, reason in known.items() if label in split}
+        flags += [{"method": name, "clip": label, "reason": reason} for label, reason in own.items()]
+    return flags

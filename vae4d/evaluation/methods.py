@@ -19,9 +19,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..checkpoint import load_model, locate
+from ..checkpoint import load_model, locate, read_checkpoint
 from ..config import choice
-from ..errors import ConfigError, MethodError, MissingInputError
+from ..errors import CheckpointError, ConfigError, MethodError, MissingInputError
 from ..files import sha256
 from ..model import Encoded, VideoAutoencoder4D
 from ..repairs import Repairs
@@ -116,6 +116,14 @@ class ModelMethod:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_model": None}
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """SHA-256 of the clips that the checkpoint says it was trained or validated on; none where it does not say or cannot be read."""
+        try:
+            return frozenset(read_checkpoint(self.checkpoint)[0]["extra"].get("data", ()))
+        except CheckpointError:  # told when the method is used
+            return frozenset()
 
     @property
     def model(self) -> VideoAutoencoder4D:
