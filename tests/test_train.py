@@ -400,6 +400,19 @@ def test_the_discriminator_trains_beside_the_model_and_is_resumed(options, tmp_p
     assert "gan" not in losses(tmp_path / "without")
 
 
+def test_the_scaler_of_fp16_leaves_the_discriminator_alone(options, tmp_path, monkeypatch):
+    """It scales the model's loss and knows the model's optimiser; the discriminator's gradients would stay scaled."""
+    from accelerate import Accelerator
+
+    one = dataclasses.replace(options, max_steps=1)
+    train(one, quiet)
+    monkeypatch.setattr(Accelerator, "backward", lambda self, loss, **_: (1000 * loss).backward())
+    train(dataclasses.replace(one, savepath=str(tmp_path / "scaled")), quiet)
+    a, b = (read_checkpoint(tmp_path / name / "newest.safetensors")[1] for name in ("base", "scaled"))
+    torch.testing.assert_close(b["optimizer.critic.0.exp_avg"], a["optimizer.critic.0.exp_avg"])
+    assert b["optimizer.model.0.exp_avg"].norm() > 100 * a["optimizer.model.0.exp_avg"].norm()
+
+
 def test_the_discriminator_of_the_published_model_wants_its_size(options):
     with pytest.raises(ConfigError, match=r"at least 256 px, not 32: .*lambda_gan to 0"):
         train(dataclasses.replace(options, preset="original"), quiet)

@@ -106,8 +106,7 @@ class JobOptions:
     @property
     def preparation(self) -> dict[str, bool]:
         """How frames become square and which clips are test (rows 10 and 8), for `open_dataset` and `prepare_dataset`."""
-        repairs = Repairs.parse(self.semantics)
-        return {"squash": not repairs.centre_crop, "own_splits": repairs.own_splits}
+        return Repairs.parse(self.semantics).preparation
 
     @property
     def changes(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,8 +158,11 @@ class Loop:
             losses = self.backward(context, substep)
             self.require_finite(step, batch, losses["loss"])
             reduce_gradients(parameters)
-            norm = accelerator.clip_grad_norm_(parameters, (config.clip_grad if substep != "critic" else 0) or math.inf)
-            if accelerator.scaler is None:  # the fp16 scaler skips a step with an overflow by itself
+            if substep == "critic":
+                norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf)
+            else:
+                norm = accelerator.clip_grad_norm_(parameters, config.clip_grad or math.inf)
+            if substep == "critic" or accelerator.scaler is None:  # the fp16 scaler skips a step with an overflow by itself
                 self.require_finite(step, batch, norm.item())
             adam.step()
             norms.append(norm.item())
@@ -169,17 +173,22 @@ class Loop:
         return row | {"gradient_norm": max(norms), "lr": factor * config.lr}
 
     def backward(self, context: dict, substep: str) -> dict[str, float]:
-        """Gradients of one substep, gathered over its parts; returns the mean losses over the parts of all processes."""
+        """Gradients of one substep, gathered over its parts; returns the mean losses over the parts of all processes.
+
+        The critic is small and is trained in float32, without the scaler of fp16, which knows the model's optimiser alone.
+        """
+        critic = substep == "critic"
         with self.accelerator.autocast():
             parts = self.stage.parts(context, substep)
         sums: dict[str, Tensor] = {}
         count = 0
         for part in parts:
-            with self.accelerator.autocast():
+            with nullcontext() if critic else self.accelerator.autocast():
                 losses = self.stage(context, substep, part)
             samples = len(losses["loss"])
             whole = part.of if part is not None else samples
-            self.accelerator.backward(losses["loss"].sum() / whole)
+            loss = losses["loss"].sum() / whole
+            loss.backward() if critic else self.accelerator.backward(loss)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach().sum()
             count += samples

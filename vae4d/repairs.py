@@ -37,6 +37,11 @@ class Repairs:
             return "published" + "".join(f"+{number}" for number in done)
         return "repaired" + "".join(f"-{number}" for number in missing)
 
+    @property
+    def preparation(self) -> dict[str, bool]:
+        """Rows 10 and 8 as `open_dataset` and `prepare_dataset` take them: how frames become square, and what a split is."""
+        return {"squash": not self.centre_crop, "own_splits": self.own_splits}
+
     @classmethod
     def parse(cls, semantics: str | Repairs) -> Repairs:
         """The flags of an option `semantics`.

@@ -132,8 +132,7 @@ class TrainConfig:
 
     def open_data(self) -> Dataset | None:
         """The prepared data set, under the run's semantics (rows 8 and 10); None where worlds alone are trained on."""
-        repairs = Repairs.parse(self.semantics)
-        how = {"squash": not repairs.centre_crop, "own_splits": repairs.own_splits}
+        how = Repairs.parse(self.semantics).preparation
         return open_dataset(self.dataset, self.input_size, self.data_root, **how) if self.dataset else None
 
     @property
