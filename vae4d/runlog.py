@@ -81,7 +81,8 @@ class RunLog:
                 number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.old-{n}").exists())
                 shutil.move(folder, folder.with_name(f"{folder.name}.old-{number}"))
         write_json(options, identity)
-        for torn in folder.glob(".*.safetensors"):  # a checkpoint that a killed process was writing
+        # A checkpoint that a killed process was writing; the library safetensors writes into a file .tmp?????? of its own.
+        for torn in (*folder.glob(".*.safetensors"), *folder.glob(".tmp??????")):
             torn.unlink()
 
     @property
