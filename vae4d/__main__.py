@@ -81,6 +81,14 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
         add_training_options(part)
     part.set_defaults(command=train)
 
+    part = commands.add_parser("train-sharp", help="train the sharp model, or go on with its training")
+    if chosen == "train-sharp":
+        from .sharp.training import SharpTrainConfig
+
+        add_fields(part, SharpTrainConfig, leave_out=("savepath",))
+        part.add_argument("--savepath", required=True, help="folder of the run")
+    part.set_defaults(command=train_sharp)
+
     part = commands.add_parser("convert", help="write a checkpoint in the other format: ours, or the original system's")
     part.add_argument("source", help="the checkpoint to read, or the name of one that comes with the package")
     part.add_argument("target", help="the file to write: .safetensors is our format, .ckpt, .tar, .pt and .pth the original's")
@@ -167,6 +175,12 @@ def train(arguments: argparse.Namespace) -> None:
     from .train import TrainConfig, train
 
     train(from_fields(TrainConfig, arguments))
+
+
+def train_sharp(arguments: argparse.Namespace) -> None:
+    from .sharp.training import SharpTrainConfig, train_sharp
+
+    train_sharp(from_fields(SharpTrainConfig, arguments), functools.partial(print, flush=True))
 
 
 def from_fields(kind: type, arguments: argparse.Namespace) -> object:

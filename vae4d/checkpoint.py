@@ -18,14 +18,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .config import PRESETS, ModelConfig, choice, preset
+from .config import PRESETS, ModelConfig, SharpConfig, choice, preset
 from .errors import CheckpointError, ConfigError, MissingInputError
 from .files import atomic_path
 from .model import FLOW_MODULES, VideoAutoencoder4D
 from .original_checkpoint import SUFFIXES, differences, fitting_config, is_original, listed, read_original, write_original
+from .sharp.model import SharpAutoencoder4D
 
+Model = VideoAutoencoder4D | SharpAutoencoder4D
 FORMAT = 1
-STAGES = ("base", "flow")
+STAGES = ("base", "flow", "sharp")
 FREE_FIELDS = ("scale_rotate", "scale_translate", "padding_mode")  # fields of ModelConfig that carry no weights
 WEIGHTS = Path(__file__).parent / "weights"  # checkpoints that come with the package, each with a model card beside it
 
@@ -102,7 +104,7 @@ def described(path: Path, modules: dict[str, dict[str, Tensor]], ignored: list[s
     return meta | {"ignored": ignored, "lacks": lacks}, tensors
 
 
-def load_model(path: str | Path, expected_preset: str | None = None, **changes) -> VideoAutoencoder4D:
+def load_model(path: str | Path, expected_preset: str | None = None, **changes) -> Model:
     """The model of a checkpoint, ours or the original system's, in eval mode on the CPU.
 
     A base checkpoint of the original system has no flow modules: they start from the weights of `build_model`. What such a file holds
@@ -122,12 +124,12 @@ def load_model(path: str | Path, expected_preset: str | None = None, **changes) 
     return assemble(path, meta, tensors, expected_preset, **changes)
 
 
-def assemble(path: str | Path, meta: dict, tensors: dict[str, Tensor], expected_preset: str | None = None, **changes) -> VideoAutoencoder4D:
+def assemble(path: str | Path, meta: dict, tensors: dict[str, Tensor], expected_preset: str | None = None, **changes) -> Model:
     """The model of what `read_checkpoint` returned; arguments and errors as `load_model`."""
     lacks = tuple(meta.get("lacks", ()))
     try:
-        config = ModelConfig.from_dict(meta["config"])
-        choice("preset", config.preset, PRESETS)
+        known = PRESETS[choice("preset", meta["config"]["preset"], PRESETS)]
+        config = type(known).from_dict(meta["config"])
         wrong = differences(tensors, config, lacks)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} describes a model unknown to this version ({error}): use the version that wrote it.") from error
@@ -140,7 +142,8 @@ def assemble(path: str | Path, meta: dict, tensors: dict[str, Tensor], expected_
     if bad := next((name for name, value in weights.items() if not value.isfinite().all()), None):
         raise CheckpointError(f"{path} holds values that are not finite in {bad}: take an earlier checkpoint of that training.")
     model.load_state_dict(weights, strict=not lacks)
-    model.flow_trained = meta.get("flow_trained", meta["stage"] == "flow")
+    if isinstance(model, VideoAutoencoder4D):
+        model.flow_trained = meta.get("flow_trained", meta["stage"] == "flow")
     return model.eval()
 
 
@@ -183,14 +186,15 @@ def convert(source: str | Path, target: str | Path) -> str:
     return f"{target}: preset {model.config.preset}, {meta['stage']} stage, {count} tensors, from {source}{ignored}"
 
 
-def new_model(config: ModelConfig, seed: int = 0) -> VideoAutoencoder4D:
+def new_model(config: ModelConfig | SharpConfig, seed: int = 0) -> Model:
     """A freshly initialised model in eval mode; the same seed gives the same weights."""
+    family = SharpAutoencoder4D if isinstance(config, SharpConfig) else VideoAutoencoder4D
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return VideoAutoencoder4D(config).eval()
+        return family(config).eval()
 
 
-def build_model(name: str, seed: int = 0, **changes) -> VideoAutoencoder4D:
+def build_model(name: str, seed: int = 0, **changes) -> Model:
     """A freshly initialised model of a preset; the same seed gives the same weights.
 
     Raises:

@@ -5,13 +5,35 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Self
 
 from .errors import ConfigError
 
 
+class Sizes:
+    """What the configs of all model families share."""
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON; `from_dict` gives the same config back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Self:
+        """Rebuild a config from `to_dict`, after a trip through JSON.
+
+        Raises:
+            ConfigError: a field is unknown.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in known:
+                raise unknown("model field", name, known)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Sizes):
     """Architecture of one 4D video autoencoder. Frames are H x W; H and W are multiples of `stride`."""
 
     preset: str
@@ -41,22 +63,29 @@ class ModelConfig:
         if self.frame_size % self.stride:
             raise ConfigError(f"frame_size is {self.frame_size}: use a multiple of {self.stride}.")
 
-    def to_dict(self) -> dict:
-        """Plain values for JSON; `from_dict` gives the same config back."""
-        return dataclasses.asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict) -> ModelConfig:
-        """Rebuild a config from `to_dict`, after a trip through JSON.
+@dataclass(frozen=True)
+class SharpConfig(Sizes):
+    """Architecture of one sharp 4D video autoencoder."""
 
-        Raises:
-            ConfigError: a field is unknown.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        for name in values:
-            if name not in known:
-                raise unknown("model field", name, known)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    preset: str
+    frame_size: int  # pixels, the square size that data is prepared at by default
+    planes: int = 8  # D, inverse-depth planes of a voxel code
+    code_channels: int = 8  # C, channels of a voxel code on each plane
+    feature_channels: tuple[int, int] = (16, 32)  # encoder: at strides 2 and 4
+    hidden_channels: int = 24  # matching: what a level of the pyramid passes to the next
+    matching_channels: int = 64  # matching: inside a level
+    geometry_channels: int = 48  # geometry: at strides 8 to 32
+    volume_channels: int = 16  # 3D U-Net
+    fusion_channels: int = 32  # fusion: at stride 2
+
+    stride = 4  # of the codes; frames of any size are padded inside
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if name != "preset" and not all(isinstance(n, int) and n > 0 for n in numbers):
+                raise ConfigError(f"{name} is {value!r}: give whole numbers above 0.")
 
 
 PRESETS = {
@@ -77,10 +106,23 @@ PRESETS = {
         flow_channels=(32, 64),
         correction_channels=16,
     ),
+    # Voxels move pixels instead of repainting them (`vae4d.sharp`); the first for CPUs, the other for GPUs.
+    "sharp": SharpConfig(preset="sharp", frame_size=128),
+    "sharp-large": SharpConfig(
+        preset="sharp-large",
+        frame_size=256,
+        planes=16,
+        feature_channels=(24, 48),
+        hidden_channels=32,
+        matching_channels=96,
+        geometry_channels=64,
+        volume_channels=24,
+        fusion_channels=48,
+    ),
 }
 
 
-def preset(name: str, **changes) -> ModelConfig:
+def preset(name: str, **changes) -> ModelConfig | SharpConfig:
     """The config of a preset, with single fields changed (for example `padding_mode="border"`).
 
     Raises:
@@ -88,7 +130,8 @@ def preset(name: str, **changes) -> ModelConfig:
     """
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
-    return ModelConfig.from_dict(PRESETS[name].to_dict() | changes)
+    chosen = PRESETS[name]
+    return type(chosen).from_dict(chosen.to_dict() | changes)
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ConfigError:

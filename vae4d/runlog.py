@@ -128,12 +128,12 @@ class RunLog:
             if key != "step":
                 self._events.add_scalar(f"{name}/{key}", value, row["step"])
 
-    def save(self, stage: Stage, adams: dict[str, torch.optim.Optimizer], state: dict) -> None:
-        """Write newest.safetensors: weights, the tensors of the optimisers and of the critic, and `state` (with `step`)."""
+    def save(self, stage: Stage, adams: dict[str, torch.optim.Optimizer], state: dict, tensors: dict[str, Tensor] | None = None) -> None:
+        """Write newest.safetensors: weights, the tensors of the optimisers and of the critic, further `tensors`, and `state` (with `step`)."""
         self.state = state
         if rank():
             return
-        save_checkpoint(self.newest, stage.model, stage.name, state, training_tensors(stage, adams))
+        save_checkpoint(self.newest, stage.model, stage.name, state, training_tensors(stage, adams) | (tensors or {}))
         if self._events is not None:
             self._events.flush()
 

@@ -11,6 +11,7 @@
     render.py        pictures, depth, ids (`render`)
     truth.py         flow, visibility and scene flow between two views (`motion`)
     clips.py         training windows
+    collage.py       cheaper training samples: photographs on planes, whole batches at once (`collage.draw`)
 
 Conventions: axes as OpenCV (x right, y down, z forward), in the world and in the camera. Poses map camera to world. The centre of
 the upper left pixel is (0.5, 0.5). Depth is z along the optical axis, in world units. Flow is in pixels (x right, y down).

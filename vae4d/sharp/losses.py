@@ -1,0 +1,131 @@
+"""What the sharp model learns from: pictures always; motion, depth and camera where a scene was drawn with its truth.
+
+Every term is a value for each sample, (B,); lengths are in pixels, colours in [0, 1], depth in natural logarithms.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import invert
+from ..scenes.collage import Sample
+from .camera import displacement, homogeneous, rays, twist_matrix
+from .features import resized, sample
+from .model import Made, pixels_of
+
+WEIGHTS = {
+    "image": 1.0, "structure": 0.1, "composite": 0.5, "decoded": 0.1,  # pictures
+    "flow": 0.01, "depth": 0.03, "prior": 0.01, "camera": 0.01, "still": 0.01, "own": 0.01,  # truth
+    "parallax": 0.2, "sparse": 0.001,  # video, where the truth is not known
+}  # fmt: skip
+HIDDEN = 0.2  # weight of motion where the point is hidden in a frame
+LARGE = 8.0  # px; errors of larger motions count by their share of it
+
+
+def charbonnier(x: Tensor) -> Tensor:
+    """|x|, rounded below 1e-3."""
+    return (x * x + 1e-6).sqrt()
+
+
+def mean(x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The mean of each sample, (B,), of values (B, ...); weights of that shape."""
+    if weight is None:
+        return x.flatten(1).mean(1)
+    return (x * weight).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1)
+
+
+def length(error: Tensor) -> Tensor:
+    """Length of a motion's error (B, 2, ...), rounded below 0.1 px."""
+    return (error.square().sum(1) + 0.01).sqrt() - 0.1
+
+
+def dissimilarity(a: Tensor, b: Tensor) -> Tensor:
+    """1 - SSIM over windows of 7 x 7 px, every third: at all of them it would take a tenth of a step on a CPU."""
+    ma, mb, aa, bb, ab = F.avg_pool2d(torch.cat([a, b, a * a, b * b, a * b], dim=1), 7, 3).split(3, dim=1)
+    va, vb, covariance = aa - ma * ma, bb - mb * mb, ab - ma * mb
+    return 1 - (2 * ma * mb + 1e-4) * (2 * covariance + 9e-4) / ((ma * ma + mb * mb + 1e-4) * (va + vb + 9e-4))
+
+
+def picture_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
+    """Of the image, of the composite without residual, and of the voxels' own picture at half the resolution."""
+    fused, target = made.fused, batch.target
+    return {
+        "image": mean(charbonnier(fused.image - target)),
+        "structure": mean(dissimilarity(fused.image, target)),
+        "composite": mean(charbonnier(fused.composite - target)),
+        "decoded": mean(charbonnier(F.avg_pool2d(fused.decoded - target, 2))),
+    }
+
+
+def truth_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
+    """Motion at every level and of every pixel, depth, camera, and what moves by itself, against the truth."""
+    size = batch.target.shape[-1]
+    motion = batch.flow1 - batch.flow0
+    weight = HIDDEN + (1 - HIDDEN) * (batch.visible0 & batch.visible1)[:, None].float()
+    flow = torch.zeros_like(batch.t)
+    for found, share in zip(made.motions, (0.5, 1.0), strict=True):
+        cell = size // found.shape[-1]
+        flow = flow + share * mean(length(found - F.avg_pool2d(motion, cell)) * F.avg_pool2d(weight, cell)[:, 0])
+    for found, true, visible in zip(made.fused.motion, (batch.flow0, batch.flow1), (batch.visible0, batch.visible1), strict=True):
+        flow = flow + mean(length(found - true) * (HIDDEN + (1 - HIDDEN) * visible.float()))
+
+    # One scale a pair: the median depth is 1, for depth and translation alike.
+    median = batch.depth.flatten(1).median(dim=1).values.view(-1, 1, 1)
+    depth = F.avg_pool2d((median / batch.depth)[:, None], 4)[:, 0].clamp(0.02, 20)
+    moving = F.avg_pool2d(batch.own[:, None].float(), 4)[:, 0]
+    pose = torch.cat([batch.pose[:, :, :3], batch.pose[:, :, 3:] / median], dim=2)
+    ray, pixels = rays(*depth.shape[-2:], batch.focal), pixels_of(batch.focal, size)
+    true = displacement(homogeneous(invert(pose)), ray, depth)
+    relative = pixels / (1 + true.square().sum(1, keepdim=True).sqrt() * pixels / LARGE)
+    # What was found at half time, at the moment of the truth.
+    anchor = made.pair.motion.detach() * ((0.5 - batch.t.view(-1, 1, 1, 1)) / 8)
+    coarse, standing = F.avg_pool2d(depth.log()[:, None], 2)[:, 0], (F.avg_pool2d(moving[:, None], 2)[:, 0] < 0.1).float()
+    camera, prior, still = (torch.zeros_like(batch.t) for _ in range(3))
+    for solved in made.pair.rounds:
+        camera = camera + mean(length((displacement(twist_matrix(-solved.xi), ray, depth) - true) * relative))
+        there = sample(torch.stack([solved.prior, solved.still], dim=1), anchor)
+        prior = prior + mean(charbonnier(there[:, 0] - coarse))
+        still = still + mean(entropy(there[:, 1], standing))
+    # The camera's share of the motion, at the model's own depth, where nothing else moves.
+    share = made.camera[1] - made.camera[0]
+    camera = camera + mean(length(share - F.avg_pool2d(motion, 4)), 1 - moving)
+    return {
+        "flow": flow, "camera": camera, "prior": prior, "still": still,
+        "depth": mean(charbonnier(made.scene.inverse_depth.log() - depth.log())), "own": mean(entropy(made.scene.own, moving)),
+    }  # fmt: skip
+
+
+def entropy(share: Tensor, truth: Tensor) -> Tensor:
+    """Cross entropy of shares in (0, 1) against shares in [0, 1]."""
+    share = share.clamp(1e-4, 1 - 1e-4)
+    return -(truth * share.log() + (1 - truth) * (1 - share).log())
+
+
+def video_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
+    """Where nothing is known: the camera alone should explain what it can, and residual flow should be rare.
+
+    `parallax`: error of the better of both frames, moved by the camera at the depth found; pixels that no motion explains better are left
+    out (Godard et al. 2019, arXiv 1806.01260, section 3).
+    """
+    frames = batch.first, batch.second
+    moved = [sample(frame, resized(motion, 4)) for frame, motion in zip(frames, made.camera, strict=True)]
+    error, unmoved = (
+        torch.stack([charbonnier(frame - batch.target).mean(1) for frame in pictures]).amin(0) for pictures in (moved, frames)
+    )
+    return {"parallax": mean(error, (error < unmoved).float()), "sparse": mean(length(made.scene.residual))}
+
+
+def losses(made: Made, batch: Sample, known: Tensor, weights: dict[str, float]) -> dict[str, Tensor]:
+    """All terms, not weighted, as means over the samples that have them, and `loss`, their weighted sum.
+
+    Args:
+        known: (B,) bool, samples that come with their truth; the others' fields are ignored.
+    """
+    terms = {name: value.mean() for name, value in picture_terms(made, batch).items()}
+    if bool(known.any()):
+        terms |= {name: (value * known).sum() / len(known) for name, value in truth_terms(made, batch).items()}
+    if not bool(known.all()):
+        terms |= {name: (value * ~known).sum() / len(known) for name, value in video_terms(made, batch).items()}
+    return {"loss": sum(weights[name] * value for name, value in terms.items()), **terms}

@@ -1,0 +1,64 @@
+"""Coarse to fine: how the picture moves from frame 0 to frame 1, on the grid of the moment in between.
+
+At a pixel p of the moment t, the motion u(p) says that frame 0 shows at p - t u what frame 1 shows at p + (1 - t) u. Features of both frames,
+carried to t along the motion so far, are compared at all displacements within `RADIUS` cells, each split evenly between both frames; a small
+network turns the comparison into a better motion. One network serves all levels (as in UPR-Net, Jin et al., CVPR 2023), so larger frames
+only take more levels. Motions are in pixels of the full frame.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import SharpConfig
+from .features import conv, head, resized, sample
+
+RADIUS = 3  # cells of a level
+SPLITS = [(dy, dx) for dy in range(-RADIUS, RADIUS + 1) for dx in range(-RADIUS, RADIUS + 1)]
+
+
+def carried(first: Tensor, second: Tensor, motion: Tensor, t: Tensor, stride: float) -> tuple[Tensor, Tensor]:
+    """Both frames' features on the grid of t; motion in pixels, stride of the features in pixels, t (B, 1, 1, 1)."""
+    return sample(first, motion * (-t / stride)), sample(second, motion * ((1 - t) / stride))
+
+
+def correlation(first: Tensor, second: Tensor) -> Tensor:
+    """(B, 49, h, w): cosine between both frames' features, frame 0's shifted by one half of a displacement, frame 1's by the other."""
+    height, width = first.shape[-2:]
+    pad = (RADIUS + 1) // 2
+    first, second = (F.pad(F.normalize(x, dim=1, eps=1e-3), (pad,) * 4) for x in (first, second))
+    costs = []
+    for dy, dx in SPLITS:
+        y0, x0 = -(dy // 2), -(dx // 2)
+        y1, x1 = y0 + dy, x0 + dx
+        one = first[..., pad + y0 : pad + y0 + height, pad + x0 : pad + x0 + width]
+        two = second[..., pad + y1 : pad + y1 + height, pad + x1 : pad + x1 + width]
+        costs.append((one * two).sum(dim=1))
+    return torch.stack(costs, dim=1)
+
+
+class Matching(nn.Module):
+    """One step of refinement of the motion, at any level."""
+
+    def __init__(self, config: SharpConfig):
+        super().__init__()
+        features, hidden, inside = config.feature_channels[1], config.hidden_channels, config.matching_channels
+        self.layers = nn.Sequential(
+            conv(len(SPLITS) + 2 * features + hidden + 3, inside), conv(inside, inside), conv(inside, inside), conv(inside, inside)
+        )
+        self.hidden = nn.Conv2d(inside, hidden, 3, padding=1)
+        self.motion = head(inside, 2)
+
+    def forward(self, first: Tensor, second: Tensor, motion: Tensor, hidden: Tensor, t: Tensor, stride: float) -> tuple[Tensor, Tensor]:
+        """Features (B, C, h, w) of both frames, motion (B, 2, h, w) in pixels and hidden state (B, K, h, w) at t (B, 1, 1, 1): both anew."""
+        one, two = carried(first, second, motion, t, stride)
+        costs = correlation(one, two)
+        state = self.layers(torch.cat([costs, one, two, hidden, motion / (8 * stride), t.expand_as(motion[:, :1])], dim=1))
+        return motion + self.motion(state).float() * stride, torch.tanh(self.hidden(state)).float()
+
+
+def finer(motion: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Motion and hidden state on the grid of the next finer level."""
+    return resized(motion, 2), resized(hidden, 2)

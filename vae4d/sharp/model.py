@@ -1,0 +1,366 @@
+"""The sharp 4D Video Autoencoder: voxels decide where, pixels decide what.
+
+    frame 0 --encoder--> features 0 --volume.lift--> code 0 ---+
+                            |                                  +--> volume --> depth, residual flow --> motion of every pixel --+
+    frame 1 --encoder--> features 1 --volume.lift--> code 1 ---+      ^                                                         |
+                            |                                         |                                                         v
+                        matching --> motion --> geometry --> twist (camera), inverse depth             frames 0 and 1 --> fusion --> image
+
+Once a pair (`pair`): matching finds the motion at t = 1/2, coarse to fine, and geometry the camera's twist and a first inverse depth. Once a
+moment (`make`): matching refines the motion at t; both codes are carried to the camera at t, exp(t xi), plane by plane; the volume says for
+every voxel how much of the pixel it is and how it moves by itself; camera and residual flow together move the pixels of both frames, which
+are fused. With all heads at zero, as they start, the image is the linear blend. The nearer frame comes first inside, so swapping the frames
+mirrors t exactly; t = 0 and 1 give back the frames; equal frames give no motion and no pose.
+
+Conventions: frames RGB float in [0, 1], (B, 3, H, W), of any size from 16 px; h = H' / 4 and w = W' / 4, where H' x W' is H x W padded at the
+right and the lower border to whole cells of the coarsest level. Codes (B, C, D, h, w), D planes of inverse depth, far to near. Motions and
+flows in pixels, x right, y down. Inverse depth in units of the inverse of the scene's median depth. Twists as in `camera`; the poses of
+`Synthesis` and of offsets as in `geometry`, where a point at the median depth moves by as many pixels as in the cube of the faithful model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..geometry import camera_of_cube, euler_to_theta, theta_to_euler
+from ..model import Synthesis
+from .camera import displacement, evidence, homogeneous, rays, solve_twist, twist_matrix
+from ..config import SharpConfig
+from .features import Encoder, resized, sample
+from .fusion import Fused, Fusion
+from .geometry import Geometry, Solved
+from .matching import Matching, finer
+from .volume import Scene, Volume
+
+NOMINAL_FOCAL = 1.0  # widths of the picture, where nobody knows better
+ROUNDS = 3  # of depth and camera in turn
+COARSEST = 8  # cells a side, at least, of the coarsest level of matching
+SMALLEST = 16  # pixels a side of a frame
+SAME = 1e-5  # mean difference of two frames at which half of what is found counts: equal frames have no motion
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A frame with what is computed from it alone, so that it is encoded once however often it is used."""
+
+    frame: Tensor  # (B, 3, H, W) in [0, 1]
+    padded: Tensor  # (B, 3, H', W')
+    features: tuple[Tensor, ...]  # (B, K, h / 2^l, w / 2^l) of level l
+    code: Tensor  # (B, C, D, h, w)
+
+    def __getitem__(self, index: slice) -> Encoded:
+        """A part of the batch; `index` is a slice, so that the batch axis stays."""
+        return Encoded(self.frame[index], self.padded[index], tuple(f[index] for f in self.features), self.code[index])
+
+    def __len__(self) -> int:
+        return self.frame.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What two frames say together, whatever the moment, on the grid of t = 1/2 at stride 8."""
+
+    motion: Tensor  # (B, 2, h / 2, w / 2) px, from frame 0 to frame 1
+    hidden: Tensor  # (B, K, h / 2, w / 2) state of matching
+    rounds: tuple[Solved, ...]  # depth and camera, round by round
+
+    @property
+    def solved(self) -> Solved:
+        """The last round."""
+        return self.rounds[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Everything between two frames and a picture, as the losses need it."""
+
+    pair: Pair
+    motions: tuple[Tensor, ...]  # (B, 2, ., .) px, after every step of matching at t
+    scene: Scene
+    camera: tuple[Tensor, Tensor]  # (B, 2, h, w) px: the camera's share of the motion to frame 0 and to frame 1
+    fused: Fused
+
+
+@dataclass(frozen=True)
+class SharpSynthesis(Synthesis):
+    """What one synthesis gives. Beside the faithful model's: `voxel_flow` (B, D, h, w, 3) is residual, without the camera's share, and lies on
+    the planes of inverse depth; `codes` are both frames' carried to the target, and what the voxels tell the pixels, (B, K, 1, h, w)."""
+
+    depth: Tensor  # (B, H, W), the scene's median is about 1
+    motion: tuple[Tensor, Tensor]  # (B, 2, H, W) px each, from the target to frame 0 and to frame 1
+    weights: Tensor  # (B, 3, H, W) shares of frame 0, of frame 1, and of what the voxels decoded, which no frame shows
+    density: Tensor  # (B, D, h, w) share of each plane in a pixel
+    own: Tensor  # (B, H, W) in [0, 1]: how much of a pixel's motion is its own, not the camera's
+    focal: Tensor  # (B,) in widths of the picture
+
+    @property
+    def visible(self) -> Tensor:
+        """(B, 2, H, W) in [0, 1]: how much of its share by time each frame keeps; 0 where it is hidden there."""
+        shares = self.weights[:, :2] / self.weights[:, :2].sum(1, keepdim=True).clamp_min(1e-6)
+        return (2 * shares / shares.amax(1, keepdim=True).clamp_min(1e-6)).clamp(max=1)
+
+
+class SharpAutoencoder4D(nn.Module):
+    """Two frames to any moment between them and any nearby camera.
+
+    Args:
+        config: sizes; see `vae4d.config.PRESETS`.
+    """
+
+    flow_trained = True  # one training for all parts
+
+    def __init__(self, config: SharpConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.feature_channels)
+        self.matching = Matching(config)
+        self.geometry = Geometry(config)
+        self.volume = Volume(config)
+        self.fusion = Fusion(config)
+        self._last: tuple[Encoded, Encoded, Tensor, Pair] | None = None  # of inference: the moments of a pair share it
+
+    # Once a frame.
+
+    def encode(self, frame: Tensor, levels: int | None = None) -> Encoded:
+        """Frames (B, 3, H, W) in [0, 1] with their features and codes; `levels` of matching, None for as many as the size takes.
+
+        Raises:
+            ConfigError: not floats (B, 3, H, W), or a side below 16 px.
+        """
+        if not frame.is_floating_point():
+            raise ConfigError(f"Frames are floats in [0, 1], got {frame.dtype}: divide bytes by 255.")
+        if frame.ndim != 4 or frame.shape[1] != 3 or min(frame.shape[2:]) < SMALLEST:
+            raise ConfigError(f"Frames are (B, 3, H, W) of at least {SMALLEST} px a side, got {tuple(frame.shape)}: resize them.")
+        height, width = frame.shape[-2:]
+        levels = levels or level_count(height, width)
+        cell = 4 * 2 ** (levels - 1)
+        padded = F.pad(frame, (0, -width % cell, 0, -height % cell), mode="replicate")
+        features = self.encoder(padded, levels)
+        return Encoded(frame, padded, features, self.volume.codes(features[0]))
+
+    # Once a pair.
+
+    def one_way(self, first: Encoded, second: Encoded, focal: Tensor) -> Pair:
+        """What two frames say in this order; focal (B,). Training takes one order, `pair` the mean of both."""
+        one, two = first.features, second.features
+        half = torch.full((len(first), 1, 1, 1), 0.5, device=first.frame.device)
+        coarsest = one[-1]
+        motion = torch.zeros_like(coarsest[:, :2], dtype=torch.float32)
+        hidden = torch.zeros_like(coarsest[:, :1], dtype=torch.float32).repeat(1, self.config.hidden_channels, 1, 1)
+        for level in range(len(one) - 1, 0, -1):
+            if level < len(one) - 1:
+                motion, hidden = finer(motion, hidden)
+            motion, hidden = self.matching(one[level], two[level], motion, hidden, half, 4 * 2**level)
+        height, width = motion.shape[-2:]
+        ray = rays(height, width, focal)
+        flow = motion / pixels_of(focal, 8 * width)
+        mean = (sample(one[1], motion * (-0.5 / 8)) + sample(two[1], motion * (0.5 / 8))) / 2
+        known = torch.zeros_like(flow).repeat(1, 2, 1, 1)
+        rounds = []
+        for _ in range(ROUNDS):
+            prior, still = self.geometry(mean, flow, hidden, ray, known)
+            xi = solve_twist(flow, ray, prior.exp(), still)
+            known = evidence(flow, ray, prior.exp(), xi)
+            rounds.append(Solved(prior, still, xi))
+        return Pair(motion, hidden, tuple(rounds))
+
+    def pair(self, first: Encoded, second: Encoded, focal: Tensor) -> tuple[Pair, Pair]:
+        """What two frames say together, for the one order and for the other: the mean of both orders, so that motion and twist change their
+        sign when the frames are swapped, and vanish where they are equal."""
+        ahead, back = self.one_way(first, second, focal), self.one_way(second, first, focal)
+        motion = (ahead.motion - back.motion) / 2
+        a, b = ahead.solved, back.solved
+        prior, still, xi = (a.prior + b.prior) / 2, (a.still + b.still) / 2, (a.xi - b.xi) / 2
+        return Pair(motion, ahead.hidden, (Solved(prior, still, xi),)), Pair(-motion, back.hidden, (Solved(prior, still, -xi),))
+
+    def twist(self, first: Encoded, second: Encoded, focal: Tensor) -> Tensor:
+        """The camera's twist xi (B, 6) of a pair, see `camera`; focal (B,) in widths of the padded picture."""
+        return self._pair(first, second, focal)[0].solved.xi
+
+    # Once a moment.
+
+    def make(self, first: Encoded, second: Encoded, pair: Pair, t: Tensor, focal: Tensor, offset: Tensor | None = None, use_flow: bool = True) -> Made:
+        """The picture at t <= 1/2, when `first` is the nearer frame.
+
+        Args:
+            pair: of these frames in this order.
+            t: (B, 1, 1, 1) in [0, 1/2]. focal: (B,).
+            offset: (B, 4, 4), the moved camera's points to those of the camera at t, in units of the median depth.
+            use_flow: False leaves the residual flow out: the camera alone moves.
+        """
+        one, two = first.features, second.features
+        difference = (first.padded - second.padded).abs().mean(dim=(1, 2, 3), keepdim=True)
+        moved = difference / (difference + SAME)
+        # What is at p at half time is at p + (t - 1/2) u at t: the motion at t is that at half time, a little way back.
+        anchor = pair.motion * ((0.5 - t) / 8)
+        stack = sample(torch.cat([pair.motion, pair.hidden, pair.solved.prior[:, None]], dim=1), anchor)
+        motion, hidden, prior = stack[:, :2], stack[:, 2:-1], stack[:, -1:]
+        middle, hidden = self.matching(one[1], two[1], motion, hidden, t, 8)
+        motion, hidden = finer(middle, hidden)
+        motion, hidden = self.matching(one[0], two[0], motion, hidden, t, 4)
+        motion = motion * moved
+        height, width = motion.shape[-2:]
+        ray, pixels = rays(height, width, focal), pixels_of(focal, 4 * width)
+        xi, moment = pair.solved.xi, t.flatten()[:, None]
+        thetas = twist_matrix(xi * moment), twist_matrix(xi * (moment - 1))
+        scene = self.volume((first.code, second.code), thetas, motion, resized(prior, 2)[:, 0], ray, t, pixels, 4, moved)
+        apart = 4 * t * (1 - t) * moved
+        if offset is not None:
+            scene = scene.seen_from(offset, ray, pixels / 4)
+            thetas = thetas[0] @ offset, thetas[1] @ offset
+            away = (offset - torch.eye(4, device=offset.device)).abs().amax(dim=(1, 2)).view(-1, 1, 1, 1)
+            apart = torch.maximum(apart, (away * 50).clamp(max=1))
+        camera = tuple(displacement(theta, ray, scene.inverse_depth) * pixels for theta in thetas)
+        residual = scene.residual if use_flow else torch.zeros_like(scene.residual)
+        moves = camera[0] - t * residual, camera[1] + (1 - t) * residual
+        fused = self.fusion((first.padded, second.padded), moves, scene.state, scene.own[:, None], t, apart)
+        return Made(pair, (middle, motion), scene, camera, fused)
+
+    # Synthesis.
+
+    def synthesise(
+        self,
+        first: Tensor | Encoded,
+        second: Tensor | Encoded,
+        t: float | Tensor = 0.5,
+        offset: Tensor | None = None,
+        *,
+        focal: float | Tensor | None = None,
+        use_flow: bool | None = None,
+    ) -> SharpSynthesis:
+        """The frame at time `t` between two frames, seen from the camera there or from one moved by `offset`.
+
+        Args:
+            first, second: (B, 3, H, W) in [0, 1], or what `encode` returned for them. The moments of one pair of encoded frames that follow
+                each other share what the pair says.
+            t: in [0, 1]; a number, or a tensor (B,).
+            offset: (B, 6) or (6,) pose from the moved camera to the one at t (radians, normalised-cube units), see `geometry`.
+            focal: focal length in widths of the picture, a number or (B,); None takes 1.
+            use_flow: False leaves the residual flow out: what the camera alone explains.
+        Raises:
+            ConfigError: t outside [0, 1], frames, t, focal or offset of a wrong shape or value.
+        """
+        first, second = (x if isinstance(x, Encoded) else self.encode(x) for x in (first, second))
+        if first.frame.shape != second.frame.shape:
+            raise ConfigError(
+                f"The two frames differ in shape, {tuple(first.frame.shape)} and {tuple(second.frame.shape)}: crop or resize them alike."
+            )
+        batch, device = len(first), first.frame.device
+        t = numbers(t, batch, device, "t", "moments")
+        if not bool(((t >= 0) & (t <= 1)).all()):
+            raise ConfigError(f"t is {t.tolist()}: a moment between the two frames lies in [0, 1].")
+        focal = numbers(NOMINAL_FOCAL if focal is None else focal, batch, device, "focal", "focal lengths")
+        if not bool(((focal >= 0.1) & (focal <= 100)).all()):
+            raise ConfigError(f"focal is {focal.tolist()}: give the focal length in widths of the picture, between 0.1 and 100.")
+        focal = focal * (first.frame.shape[-1] / first.padded.shape[-1])  # inside, widths are those of the padded picture
+        view = None if offset is None else self.offset(offset, focal)
+        forth, back = self._pair(first, second, focal)
+        # The nearer frame first. At half time the darker one, so that the order in which they are given makes no difference there either.
+        darker = second.frame.mean(dim=(1, 2, 3)) < first.frame.mean(dim=(1, 2, 3))
+        swap = (t > 0.5) | ((t == 0.5) & darker)
+        near, far, pair = chosen(swap, first, second), chosen(swap, second, first), chosen(swap, forth, back)
+        time = torch.where(swap, 1 - t, t).view(-1, 1, 1, 1)
+        made = self.make(near, far, pair, time, focal, view, use_flow is not False)
+        return self._typed(made, forth.solved.xi, swap, focal, first.frame.shape[-2:])
+
+    forward = synthesise
+
+    def _pair(self, first: Encoded, second: Encoded, focal: Tensor) -> tuple[Pair, Pair]:
+        """`pair`, or what it was for the same frames a moment ago."""
+        if torch.is_grad_enabled():
+            return self.pair(first, second, focal)
+        last = self._last
+        if last is None or last[0] is not first or last[1] is not second or not torch.equal(last[2], focal):
+            self._last = last = (first, second, focal, self.pair(first, second, focal))
+        return last[3]
+
+    def offset(self, offset: Tensor, focal: Tensor) -> Tensor:
+        """A six-vector of the cube as the camera's own motion (B, 4, 4), in units of the median depth.
+
+        The cube spans the picture, so its unit is half a picture: 1 / (2 focal) of the median depth, and its centre lies 2 focal in front.
+        """
+        offset = torch.as_tensor(offset, dtype=torch.float32, device=focal.device)
+        if offset.shape not in ((6,), (1, 6), (len(focal), 6)):
+            raise ConfigError(f"offset has shape {tuple(offset.shape)}: give six numbers, or six for each pair of frames.")
+        if not bool(offset.isfinite().all()):
+            raise ConfigError("offset holds values that are not finite: give radians and normalised-cube units.")
+        theta = euler_to_theta(offset.expand(len(focal), 6))
+        theta = camera_of_cube(theta, 2 * focal)
+        return homogeneous(torch.cat([theta[..., :3], theta[..., 3:] / (2 * focal)[:, None, None]], dim=2))
+
+    def _typed(self, made: Made, xi: Tensor, swap: Tensor, focal: Tensor, size: tuple[int, int]) -> SharpSynthesis:
+        """What the losses need, as the user reads it: in the user's order of the frames, cropped, and in the units of the interface."""
+        height, width = size
+        fused, scene = made.fused, made.scene
+        sign = torch.where(swap, -1.0, 1.0)
+
+        def cropped(x: Tensor) -> Tensor:
+            return x[..., :height, :width]
+
+        near, far = (cropped(x) for x in fused.motion)
+        weights = cropped(fused.weights)
+        weights = torch.where(swap.view(-1, 1, 1, 1), weights[:, [1, 0, 2]], weights)
+        flow = scene.flow * sign.view(-1, 1, 1, 1, 1)
+        side = flow.new_tensor([2 / fused.image.shape[-1], 2 / fused.image.shape[-2]])
+        flow = F.pad(flow.movedim(2, -1) * side, (0, 1))  # along the planes, none across them
+        theta = twist_matrix(xi)[:, :3]
+        theta = torch.cat([theta[..., :3], theta[..., 3:] * (2 * focal)[:, None, None]], dim=2)
+        depth = cropped(resized(1 / scene.inverse_depth[:, None], 4))[:, 0]
+        return SharpSynthesis(
+            image=cropped(fused.image).clamp(0, 1),
+            voxel_flow=flow,
+            pose=theta_to_euler(camera_of_cube(theta, -2 * focal)),
+            codes=(*chosen_codes(swap, scene.codes), scene.state[:, :, None]),
+            depth=depth,
+            motion=(torch.where(swap.view(-1, 1, 1, 1), far, near), torch.where(swap.view(-1, 1, 1, 1), near, far)),
+            weights=weights,
+            density=scene.share,
+            own=cropped(resized(scene.own[:, None], 4))[:, 0],
+            focal=focal * (fused.image.shape[-1] / width),
+        )
+
+
+def level_count(height: int, width: int) -> int:
+    """Levels of matching: at stride 4, 8, ..., as long as the coarsest has `COARSEST` cells a side; at least two."""
+    levels = 2
+    while min(height, width) >= COARSEST * 4 * 2**levels:
+        levels += 1
+    return levels
+
+
+def pixels_of(focal: Tensor, width: int) -> Tensor:
+    """(B, 1, 1, 1) pixels a unit of ray."""
+    return (focal * width).view(-1, 1, 1, 1)
+
+
+def numbers(value: float | Tensor, batch: int, device: torch.device, name: str, what: str) -> Tensor:
+    """One number for each pair of frames, (B,)."""
+    value = torch.as_tensor(value, dtype=torch.float32, device=device).reshape(-1)
+    if len(value) not in (1, batch):
+        raise ConfigError(f"{name} holds {len(value)} {what} for {batch} pairs of frames: give one, or one for each pair.")
+    return value.expand(batch)
+
+
+def chosen(swap: Tensor, a, b):
+    """`b` where `swap` (B,), else `a`: tensors, or dataclasses and tuples of them."""
+    if not bool(swap.any()):
+        return a
+    if bool(swap.all()):
+        return b
+    if isinstance(a, Tensor):
+        return torch.where(swap.view(-1, *(1,) * (a.ndim - 1)), b, a)
+    if isinstance(a, tuple):
+        return tuple(chosen(swap, x, y) for x, y in zip(a, b, strict=True))
+    names = [field.name for field in dataclasses.fields(a)]
+    return type(a)(**{name: chosen(swap, getattr(a, name), getattr(b, name)) for name in names})
+
+
+def chosen_codes(swap: Tensor, codes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Both codes in the user's order."""
+    return chosen(swap, codes[0], codes[1]), chosen(swap, codes[1], codes[0])
