@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from vae4d.checkpoint import save_checkpoint
 from vae4d.clips.cache import prepare
 from vae4d.clips.clip import Clip
 from vae4d.errors import ClipError, ConfigError, MethodError
-from vae4d.evaluation import units
+from vae4d.evaluation import record, units
 from vae4d.evaluation.benchmark import benchmark
 from vae4d.evaluation.command import model_names
 from vae4d.evaluation.methods import ModelMethod, PairMethod, baselines, blend, load_user_method
@@ -174,6 +175,39 @@ def test_a_clip_that_the_checkpoint_has_seen_is_flagged_whatever_its_split(clips
     methods = {name: ModelMethod(tmp_path / f"{name}.safetensors") for name in ("seen", "fresh")}
     flags = run(clips, tmp_path, methods, gaps=(2,), limit=1).record["flags"]
     assert flags == [{"method": "seen", "clip": "test", "reason": "the checkpoint was trained on this very video"}]
+
+
+def test_a_checkpoint_that_proves_to_have_seen_no_clip_is_scored_on_all(clips, tmp_path):
+    """One that has seen any of them, or does not say, stays on test clips; nothing that it shares with a clip can be a leak."""
+    train = next(clip for clip in clips if clip.split == "train")
+    copy = replace(train, name="copy", sha256="f" * 64, split="test")
+    records = {"none": {"data": []}, "others": {"data": ["0" * 64]}, "one": {"data": [train.sha256]}, "silent": {}}
+    for name, extra in records.items():
+        save_checkpoint(tmp_path / f"{name}.safetensors", build_model("sharp"), "sharp", extra)
+    methods = {name: ModelMethod(tmp_path / f"{name}.safetensors") for name in records}
+    lines = []
+    results = run([*clips, copy], tmp_path, methods, gaps=(2,), limit=1, progress=lines.append)
+    found = {name: set(part["clip"]) for name, part in results.scores.groupby("method")}
+    everything = {"train", "validate", "test", "copy"}
+    assert found == {"none": everything, "others": everything, "one": {"test", "copy"}, "silent": {"test", "copy"}}
+    assert {name: about["test_only"] for name, about in results.record["methods"].items()} == {
+        "none": False, "others": False, "one": True, "silent": True}
+    assert any(line.startswith("LEAK") for line in lines)
+    assert {(flag["method"], flag["clip"]) for flag in results.record["flags"]} == {("one", "copy"), ("silent", "copy")}
+    assert set(run(clips, tmp_path, methods, gaps=(2,), limit=1, splits="test").scores["clip"]) == {"test"}
+    flags = run(clips, tmp_path, methods, gaps=(2,), limit=1, splits="all").record["flags"]
+    assert [(flag["method"], flag["clip"]) for flag in flags] == [(n, c) for n in ("one", "silent") for c in ("train", "validate")]
+
+
+def test_scores_hang_on_every_module_that_the_sharp_model_imports():
+    """And not on how it is trained."""
+    waiting, found = ["model"], set()
+    while waiting:
+        name = waiting.pop()
+        found.add(f"sharp/{name}")
+        text = (record.PACKAGE / "sharp" / f"{name}.py").read_text(encoding="utf-8")
+        waiting += [other for other in re.findall(r"^from \.(\w+) import", text, re.MULTILINE) if f"sharp/{other}" not in found]
+    assert found == {name for name in record.MODULES if name.startswith("sharp/")}
 
 
 def test_trained_methods_are_scored_on_what_they_did_not_see(clips, tmp_path):
@@ -346,6 +380,9 @@ def test_frames_of_another_program_from_export_to_scores(tmp_path, capsys):
     assert main([*common, "--gaps", "16", "--export", str(folder)]) == 2 and "Nothing can be exported" in capsys.readouterr().err
 
 
-def test_checkpoints_get_the_shortest_names_that_differ():
+def test_checkpoints_keep_shipped_names_and_get_the_shortest_others_that_differ():
     assert model_names(["a/b/best.safetensors"]) == ["model"] and model_names([]) == []
     assert model_names(["a/x/best.safetensors", "a/y/best.safetensors"]) == ["model x/best", "model y/best"]
+    assert model_names(["small"]) == ["small"] and model_names(["a/x/best.safetensors", "small"]) == ["model", "small"]
+    assert model_names(["small", "a/x.safetensors", "b/x.safetensors"]) == ["small", "model a/x", "model b/x"]
+    assert model_names(["a/x.safetensors", "a/x.safetensors"]) == ["model a/x"] * 2  # which is refused, as two of one name

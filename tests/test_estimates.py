@@ -9,18 +9,13 @@ import torch
 
 from vae4d.checkpoint import build_model, save_checkpoint
 from vae4d.errors import MethodError
-from vae4d.evaluation.estimates import (
-    Estimate,
-    ModelEstimator,
-    ViewEstimator,
-    checked_estimate,
-    checked_views,
-    estimators,
-    project_volume,
-)
+from vae4d.evaluation.estimates import Estimate, ViewEstimator, checked_estimate, checked_views, estimators
+from vae4d.evaluation.faithful_estimates import FaithfulEstimator, project_volume
 from vae4d.evaluation.methods import ModelMethod, Pair
-from vae4d.geometry import camera_of_cube, euler_to_theta, flow_warp, offset_in_cube, warp
+from vae4d.evaluation.sharp_estimates import SharpEstimator
+from vae4d.geometry import camera_of_cube, euler_to_theta, flow_warp, invert, offset_in_cube, warp
 from vae4d.model import Encoded
+from vae4d.sharp.camera import twist_matrix
 
 SIDE, SLICES = 8, 4  # a volume of a 32 px picture
 
@@ -171,7 +166,7 @@ def test_the_model_says_all_and_makes_views(frames, checkpoint):
 def test_an_unmoved_novel_view_is_the_models_frame_at_0(frames, checkpoint):
     method = ModelMethod(checkpoint)
     expected = method.model.synthesise(frames[0][None], frames[1][None], 0.0).image[0]
-    view = ModelEstimator(method).novel_view(*frames, torch.eye(3, 4, dtype=torch.float64), 64.0, 3.0)
+    view = FaithfulEstimator(method).novel_view(*frames, torch.eye(3, 4, dtype=torch.float64), 64.0, 3.0)
     torch.testing.assert_close(view, expected, rtol=0, atol=1e-5)
 
 
@@ -189,7 +184,7 @@ class KnownFlow(torch.nn.Module):
 
 
 def test_the_model_is_read_right_where_its_codes_poses_and_flow_are_known(frames, checkpoint, monkeypatch):
-    estimator = ModelEstimator(ModelMethod(checkpoint))
+    estimator = FaithfulEstimator(ModelMethod(checkpoint))
     model = estimator.method.model
     first = torch.rand(1, 16, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     # The world moves by a voxel to the right, and the camera so that everything moves two voxels up beside.
@@ -207,9 +202,102 @@ def test_the_model_is_read_right_where_its_codes_poses_and_flow_are_known(frames
     estimate = estimator(*frames)
     torch.testing.assert_close(estimate.flow, torch.tensor([4.0, -8.0])[:, None, None].expand(2, 64, 64), rtol=0, atol=1e-4)
     torch.testing.assert_close(estimate.pose[:, 3], torch.tensor([0, 0.25, 0]))
-    without = ModelEstimator(ModelMethod(checkpoint, use_flow=False))
+    without = FaithfulEstimator(ModelMethod(checkpoint, use_flow=False))
     without.method._model = model
     torch.testing.assert_close(without(*frames).flow, torch.tensor([0.0, -8.0])[:, None, None].expand(2, 64, 64), rtol=0, atol=1e-4)
+
+
+def perturbed(name: str, scale: float = 0.02):
+    """An untrained model in which every part has an effect."""
+    model, draws = build_model(name), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += scale * torch.randn(weight.shape, generator=draws)
+    return model
+
+
+@pytest.fixture(scope="module")
+def sharp(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "sharp.safetensors"
+    return SharpEstimator(ModelMethod(save_checkpoint(path, perturbed("sharp"), "sharp", {"data": []})))
+
+
+def test_the_family_decides_how_a_model_is_read(sharp, checkpoint):
+    made = estimators([("small", ModelMethod(checkpoint)), ("sharp", sharp.method)])
+    assert type(made["small"]) is FaithfulEstimator
+    assert type(made["sharp"]) is SharpEstimator
+    assert isinstance(made["sharp"], ViewEstimator)
+    assert "semantics" not in made["sharp"].settings
+
+
+def test_the_sharp_model_says_what_its_synthesis_says(frames, sharp):
+    estimate = checked_estimate("sharp", sharp(*frames, 80.0), 64)
+    model = sharp.method.model
+    made = model.synthesise(frames[0][None], frames[1][None], 0.0, focal=80 / 64)
+    torch.testing.assert_close(estimate.flow, made.motion[1][0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(estimate.depth, made.depth[0], rtol=0, atol=1e-5)
+    assert float(estimate.flow.abs().max()) > 1e-3
+    # The cube's pose says the same motion: its unit is 1 / (2 focal) of the median depth, and its centre lies 2 focal in front.
+    pose = camera_of_cube(euler_to_theta(made.pose), 2 * 80 / 64)[0]
+    torch.testing.assert_close(estimate.pose, torch.cat([pose[:, :3], pose[:, 3:] / (2 * 80 / 64)], dim=1), rtol=0, atol=1e-5)
+    assert float(estimate.pose[:, 3].norm()) > 1e-5
+    other, nominal, unknown = sharp(*frames, 160.0), sharp(*frames, 64.0), sharp(*frames)
+    assert not torch.equal(other.pose, estimate.pose)  # the lens counts
+    assert torch.equal(nominal.pose, unknown.pose)
+    again = pickle.loads(pickle.dumps(sharp))(*frames, 80.0)
+    assert all(torch.equal(getattr(estimate, part), getattr(again, part)) for part in ("flow", "depth", "pose"))
+
+
+def test_the_pose_of_the_sharp_model_maps_the_second_cameras_points_to_the_first(frames, sharp, monkeypatch):
+    xi = torch.tensor([[0.1, -0.2, 0.3, 0.01, 0.02, -0.03]])
+    monkeypatch.setattr(sharp.method.model, "twist", lambda first, second, focal: xi)
+    torch.testing.assert_close(sharp(*frames).pose, twist_matrix(xi)[0, :3])
+
+
+def test_swapped_frames_swap_what_the_sharp_model_says(frames, sharp):
+    there, back = sharp(*frames).pose, sharp(*frames[::-1]).pose
+    torch.testing.assert_close(invert(there[None])[0], back, rtol=0, atol=1e-5)
+
+
+class Wall:
+    """Stands for a sharp model that sees a wall; keeps what it is asked for."""
+
+    def __init__(self, model, depth: float):
+        self.model, self.depth, self.asked = model, depth, []
+
+    def __call__(self, first, second, t, offset=None, **how):
+        made = self.model(first, second, t, offset, **how)
+        self.asked.append((offset, how["focal"]))
+        return type(made)(**{**made.__dict__, "depth": torch.full_like(made.depth, self.depth)})
+
+
+def test_an_offset_reaches_the_sharp_model_in_the_unit_of_its_depth(frames, sharp, monkeypatch):
+    model = sharp.method.model
+    wall = Wall(model.synthesise, 2.0)
+    monkeypatch.setattr(model, "synthesise", wall)
+    offset = torch.eye(3, 4, dtype=torch.float64)
+    offset[0, 3] = 0.3
+    sharp.novel_view(*frames, offset, 80.0, 6.0)  # a depth of 6 is 2 of the model's: its unit is 3, and 0.3 is a tenth
+    six, focal = wall.asked[-1]
+    assert focal == 80 / 64
+    moved = model.offset(six, torch.tensor([focal]))[0]
+    expected = torch.eye(4)
+    expected[0, 3] = 0.1
+    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-6)
+
+
+def test_the_sharp_model_makes_views(frames, sharp):
+    still, moved = torch.eye(3, 4, dtype=torch.float64), torch.eye(3, 4, dtype=torch.float64)
+    moved[0, 3] = 0.2
+    unmoved = checked_views("sharp", sharp.novel_view(*frames, still, 64.0, 3.0), (3, 64, 64))
+    torch.testing.assert_close(unmoved, frames[0], rtol=0, atol=1e-4)
+    assert not torch.equal(sharp.novel_view(*frames, moved, 64.0, 3.0), unmoved)
+    views = checked_views("sharp", sharp.transfer([*frames, frames[0]], frames[1]), (2, 3, 64, 64))
+    with torch.inference_mode():
+        step = sharp.method.model.synthesise(frames[0][None], frames[1][None], 0.0).pose
+        expected = sharp.method.model.synthesise(frames[1][None], frames[1][None], 0.0, step).image[0]
+    torch.testing.assert_close(views[0], expected, rtol=0, atol=1e-4)  # the first step of the path
+    torch.testing.assert_close(views[1], frames[1], rtol=0, atol=5e-3)  # there and back
 
 
 @pytest.mark.parametrize(

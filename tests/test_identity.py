@@ -10,9 +10,10 @@ import torch
 from golden_recipe import golden_model
 from torch import nn
 
+from vae4d.checkpoint import build_model, save_checkpoint
 from vae4d.errors import ConfigError, MethodError
 from vae4d.evaluation.identity import COLUMNS, believed_motion, identity_tests
-from vae4d.evaluation.methods import PairMethod, blend, repeat
+from vae4d.evaluation.methods import ModelMethod, PairMethod, blend, repeat
 
 PAIRS = [tuple(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed))) for seed in range(2)]
 
@@ -88,6 +89,37 @@ def test_the_real_model_runs_through():
     assert len(table) == 7 and table["value"].notna().all()
     model.flow_trained = False
     assert verdicts(identity_tests("model", PairMethod(blend), PAIRS[:1], model))["equal frames give no flow"] == "no flow"
+
+
+@pytest.fixture(scope="module")
+def sharp(tmp_path_factory):
+    """A sharp model with random weights in all its parts: what holds by construction holds for these."""
+    model, draws = build_model("sharp"), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=draws)
+    return ModelMethod(save_checkpoint(tmp_path_factory.mktemp("model") / "sharp.safetensors", model, "sharp", {"data": []}))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (32, 32), (72, 72)])  # the last one is no multiple of the coarsest cells
+def test_the_sharp_model_passes_by_construction(sharp, size):
+    smooth = torch.nn.functional.interpolate(torch.stack([frame for pair in PAIRS for frame in pair]), size, mode="bilinear")
+    pairs = [(smooth[0], smooth[1]), (smooth[2], smooth[3]), (smooth[0], 0.9 * smooth[0].roll(2, dims=2))]
+    believed = believed_motion(sharp.model, pairs)
+    assert min(believed) > 1e-4, "weights that believe in no motion would pass without any construction"
+    table = identity_tests("sharp", sharp, pairs, sharp.model)
+    assert len(table) == 7 and set(table["verdict"]) == {"passes"}, table
+    assert table["value"].tolist()[-3:] == [0, 0, 0]
+
+
+def test_flow_counts_by_the_share_of_a_voxel_where_the_model_tells_it(sharp, monkeypatch):
+    made = sharp.model.synthesise(PAIRS[0][0][None], PAIRS[0][1][None], 0.5)
+    flow, share = torch.zeros_like(made.voxel_flow), torch.zeros_like(made.density)
+    flow[:, 0, ..., 0], flow[:, 1, ..., 0] = 100.0, 0.25  # nobody sees the first plane, everybody the second
+    share[:, 1] = 1
+    known = type(made)(**{**made.__dict__, "voxel_flow": flow, "density": share})
+    monkeypatch.setattr(sharp.model, "synthesise", lambda first, second, t: known)
+    assert believed_motion(sharp.model, [PAIRS[0]])[0] == pytest.approx(4)  # a quarter of half of 32 px
 
 
 def test_wrong_requests():

@@ -13,8 +13,8 @@ import torch
 from golden_recipe import golden_model
 
 from vae4d import metrics
-from vae4d.checkpoint import save_checkpoint
-from vae4d.errors import ConfigError, MethodError, MissingInputError
+from vae4d.checkpoint import build_model, save_checkpoint
+from vae4d.errors import CheckpointError, ConfigError, MethodError, MissingInputError
 from vae4d.evaluation.methods import BASELINES, ModelMethod, Pair, PairMethod, baselines, blend, checked, load_user_method, repeat
 from vae4d.evaluation.optical_flow import FlowWarp, dis_flow, farneback_flow, warp
 
@@ -149,6 +149,44 @@ def test_a_models_settings_tell_checkpoints_and_options_apart(checkpoint, tmp_pa
         ModelMethod(tmp_path / "nothing.safetensors")
     with pytest.raises(ConfigError, match="semantics"):
         ModelMethod(checkpoint, semantics="own")
+
+
+@pytest.fixture(scope="module")
+def sharp(tmp_path_factory):
+    """Untrained: its pictures are the linear blend."""
+    return save_checkpoint(tmp_path_factory.mktemp("model") / "sharp.safetensors", build_model("sharp"), "sharp", {"data": []})
+
+
+def test_a_sharp_checkpoint_is_a_method_too(sharp, monkeypatch):
+    method, frames = ModelMethod(sharp), frames_of(5, 40)
+    assert method.sharp and method.settings.keys() == {"checkpoint", "use_flow"} and method.settings["use_flow"] == "as trained"
+    matched, calls, encode = [], [], method.model.encode
+    one_way = method.model.one_way
+    monkeypatch.setattr(method.model, "encode", lambda frame: calls.append(1) or encode(frame))
+    monkeypatch.setattr(method.model, "one_way", lambda *how: matched.append(1) or one_way(*how))
+    (made,) = method(pairs_of(frames, gap=4))
+    assert torch.allclose(made, blend(frames[0], frames[4], (0.25, 0.5, 0.75)), atol=1e-3)
+    assert len(calls) == 2 and len(matched) == 2  # one pair, both ways, whatever the number of moments
+    assert ModelMethod(sharp, use_flow=False).settings["use_flow"] == "false"
+    copy = pickle.loads(pickle.dumps(method))
+    assert copy.sharp and torch.equal(next(copy(pairs_of(frames, gap=4))), made) and copy.seen == frozenset()
+
+
+def test_a_sharp_checkpoint_has_no_semantics(sharp, checkpoint):
+    assert not ModelMethod(checkpoint, semantics="published").sharp
+    with pytest.raises(ConfigError, match=r"sharp\.safetensors is a sharp model.*'published' does not apply.*leave semantics out"):
+        ModelMethod(sharp, semantics="published")
+
+
+def test_what_a_checkpoint_has_seen(sharp, checkpoint, tmp_path):
+    assert ModelMethod(checkpoint).seen is None and ModelMethod(sharp).seen == frozenset()
+    path = save_checkpoint(tmp_path / "some.safetensors", golden_model("small"), "flow", {"data": ["a", "b"]})
+    assert ModelMethod(path).seen == {"a", "b"}
+    path.write_bytes(path.read_bytes()[:1000])
+    broken = ModelMethod(path)  # told when the method is used
+    assert broken.seen is None
+    with pytest.raises(CheckpointError, match="not a whole safetensors"):
+        broken.model  # noqa: B018
 
 
 def test_a_users_function_joins(tmp_path):

@@ -162,7 +162,7 @@ def oracle(case):
     """An estimator that knows: its depth and translation in other units."""
     pose = case.pose.clone()
     pose[:, 3] *= 3
-    return lambda first, second: Estimate(case.flow.flow[0], case.depth / 2, pose)
+    return lambda first, second, focal: Estimate(case.flow.flow[0], case.depth / 2, pose)
 
 
 def values_of(rows):
@@ -174,6 +174,17 @@ def test_the_truth_scores_perfectly(cases):
     for measure in ("flow epe", "flow outliers", "depth abs rel", "rotation error", "translation direction error"):
         assert values[measure] == (pytest.approx(0, abs=1e-4), "")
     assert values["depth rank correlation"] == (pytest.approx(1), "")
+
+
+def test_an_estimator_gets_the_lens(cases):
+    asked = []
+
+    def estimator(first, second, focal):
+        asked.append(focal)
+        return Estimate()
+
+    assert estimated("asks", estimator, cases["both"]) == []
+    assert asked == [cases["both"].focal]
 
 
 def test_nothing_moves_is_off_by_the_motion(cases):

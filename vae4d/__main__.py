@@ -89,6 +89,16 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
         part.add_argument("--savepath", required=True, help="folder of the run")
     part.set_defaults(command=train_sharp)
 
+    part = commands.add_parser("ablate", help="train the sharp model without one part after the other and write what each is worth")
+    if chosen == "ablate":
+        from .workbook.ablation import AblationSettings
+        from .workbook.variants import ROWS
+
+        add_fields(part, AblationSettings, leave_out=("rows", "gaps"))
+        part.add_argument("--rows", nargs="+", default=list(ROWS), metavar="ROW", help=f"of {', '.join(ROWS)} (default: all)")
+        part.add_argument("--gaps", nargs="+", type=int, default=[2, 4, 8], help="distances between the two given frames (default: 2 4 8)")
+    part.set_defaults(command=ablate)
+
     part = commands.add_parser("convert", help="write a checkpoint in the other format: ours, or the original system's")
     part.add_argument("source", help="the checkpoint to read, or the name of one that comes with the package")
     part.add_argument("target", help="the file to write: .safetensors is our format, .ckpt, .tar, .pt and .pth the original's")
@@ -181,6 +191,17 @@ def train_sharp(arguments: argparse.Namespace) -> None:
     from .sharp.training import SharpTrainConfig, train_sharp
 
     train_sharp(from_fields(SharpTrainConfig, arguments), functools.partial(print, flush=True))
+
+
+def ablate(arguments: argparse.Namespace) -> None:
+    from .workbook.ablation import AblationSettings, study
+    from .workbook.settings import typed
+
+    fields = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(AblationSettings)}
+    settings = typed(AblationSettings, **fields)
+    table = study(settings, functools.partial(print, flush=True))
+    print(table.drop(columns="what").round(3).to_string())
+    print(f"Written to {settings.folder / 'table.csv'}; notebook 08_ablation shows it.")
 
 
 def from_fields(kind: type, arguments: argparse.Namespace) -> object:

@@ -18,14 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .config import PRESETS, ModelConfig, SharpConfig, choice, preset
+from .config import PRESETS, choice, preset
 from .errors import CheckpointError, ConfigError, MissingInputError
+from .family import Config, Model, model_of
 from .files import atomic_path
 from .model import FLOW_MODULES, VideoAutoencoder4D
 from .original_checkpoint import SUFFIXES, differences, fitting_config, is_original, listed, read_original, write_original
-from .sharp.model import SharpAutoencoder4D
 
-Model = VideoAutoencoder4D | SharpAutoencoder4D
 FORMAT = 1
 STAGES = ("base", "flow", "sharp")
 FREE_FIELDS = ("scale_rotate", "scale_translate", "padding_mode")  # fields of ModelConfig that carry no weights
@@ -43,12 +42,12 @@ def locate(checkpoint: str | Path) -> Path:
 
 
 def save_checkpoint(
-    path: str | Path, model: VideoAutoencoder4D, stage: str, extra: dict | None = None, tensors: dict | None = None
+    path: str | Path, model: Model, stage: str, extra: dict | None = None, tensors: dict | None = None
 ) -> Path:
     """Write a checkpoint atomically.
 
     Args:
-        stage: "base" or "flow", the last training stage the weights went through.
+        stage: "base" or "flow", the last training stage the weights went through; "sharp", which has one.
         extra: JSON values for the metadata (step, losses, recipe, ...).
         tensors: further tensors, named outside the model's state dict (the optimiser's).
     Raises:
@@ -147,9 +146,12 @@ def assemble(path: str | Path, meta: dict, tensors: dict[str, Tensor], expected_
     return model.eval()
 
 
-def changed(config: ModelConfig, changes: dict) -> ModelConfig:
+def changed(config: Config, changes: dict) -> Config:
     """A config with fields changed that carry no weights."""
+    fields = {field.name for field in dataclasses.fields(config)}
     for name, value in changes.items():
+        if name in FREE_FIELDS and name not in fields:
+            raise ConfigError(f"{name} is an option of the faithful model, and this checkpoint is of preset {config.preset!r}: leave it out.")
         if name not in FREE_FIELDS:
             raise ConfigError(f"{name} belongs to a checkpoint's weights: change {', '.join(FREE_FIELDS)}, or train another model.")
         if name != "padding_mode" and not (isinstance(value, int | float) and math.isfinite(value)):
@@ -181,17 +183,18 @@ def convert(source: str | Path, target: str | Path) -> str:
         save_checkpoint(target, model, meta["stage"], meta["extra"])
         count = len(model.state_dict())
     else:
+        if not isinstance(model, VideoAutoencoder4D):
+            raise ConfigError(f"{source} is of preset {model.config.preset!r}, which the original system does not know: choose .safetensors.")
         count = write_original(target, model)
     ignored = f"; ignored: {', '.join(meta['ignored'])}" if meta.get("ignored") else ""
     return f"{target}: preset {model.config.preset}, {meta['stage']} stage, {count} tensors, from {source}{ignored}"
 
 
-def new_model(config: ModelConfig | SharpConfig, seed: int = 0) -> Model:
+def new_model(config: Config, seed: int = 0) -> Model:
     """A freshly initialised model in eval mode; the same seed gives the same weights."""
-    family = SharpAutoencoder4D if isinstance(config, SharpConfig) else VideoAutoencoder4D
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return family(config).eval()
+        return model_of(config).eval()
 
 
 def build_model(name: str, seed: int = 0, **changes) -> Model:

@@ -9,6 +9,9 @@ one folder, `<savepath>/<mode>/<clip id>/`, which appears whole:
 - pairs: `input.png`, `output.png`, `target.png`, frames 0, 1 predicted, 1.
 - trajectory: `trajectory.txt`, 12 numbers a line (3x4 row-major); `cameras.json` where the clip has true cameras.
 
+A sharp checkpoint does interpolate and trajectory, whose path is then the camera's own; it has no codes to draw the others from. It is told the
+lens where the clip's cameras are known.
+
 `clip.json` says what was taken and is written last; `options.json` beside the clips says how. A second call does what is missing. Cuts are
 not looked at, as in the published system. Processes that `accelerate launch` starts share the clips.
 """
@@ -20,6 +23,7 @@ import json
 import math
 import os
 import shutil
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,14 +40,17 @@ from .clips.datasets import open_dataset
 from .clips.video_writer import import_av
 from .config import choice
 from .errors import CheckpointError, ClipError, ConfigError, VideoError
+from .family import Model
 from .files import sha256, write_json
+from .geometry import camera_of_cube
 from .job_folders import clip_ids, is_done, whole_folder, write_films, write_pair
-from .model import VideoAutoencoder4D
 from .parallel import processes, rank, share, wait
 from .repairs import Repairs
+from .sharp.model import NOMINAL_FOCAL, SharpAutoencoder4D
 
 Say = Callable[[str], None]
 LEAST = {"interpolate": 3, "reconstruct": 2, "views": 2, "pairs": 2, "trajectory": 2}  # frames that a mode needs, by mode
+SHARP_MODES = ("interpolate", "trajectory")  # of a sharp model
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class JobOptions:
     use_flow: bool | None = None  # interpolate, reconstruct; None: where it was trained
     use_correction: bool | None = None  # None: on where flow is in reconstruct, as semantics says in interpolate
     clean_limit: float = 0.0  # leave out test clips that the model rebuilds with a larger error (50 as published, row 8); 0 keeps all
-    semantics: str = "repaired"  # or "published", "published+1+5", "repaired-4"
+    semantics: str = "repaired"  # or "published", "published+1+5", "repaired-4"; a sharp model takes only rows 8 and 10 from it
     padding_mode: str = ""  # zeros or border; empty: the checkpoint's
     scale_rotate: float | None = None  # radians per unit of the pose network's output; None: the checkpoint's
     scale_translate: float | None = None  # normalised-cube units per unit of it; None: the checkpoint's
@@ -114,16 +121,29 @@ class JobOptions:
         asked = {name: getattr(self, name) for name in ("padding_mode", "scale_rotate", "scale_translate")}
         return {name: value for name, value in asked.items() if value not in ("", None)}
 
-    def model(self) -> VideoAutoencoder4D:
+    def model(self) -> Model:
         """The checkpoint's model with the changes asked for, on this process's device.
 
         Raises:
-            CheckpointError: flow is asked for and was not trained. Others: see `checkpoint.load_model`. ConfigError: no GPU.
+            CheckpointError: flow is asked for and was not trained. Others: see `checkpoint.load_model`. ConfigError: no GPU, or a sharp
+                checkpoint and what only a faithful one can do.
         """
         model = load_model(self.resume, **self.changes)
+        if isinstance(model, SharpAutoencoder4D):
+            self._check_sharp()
         if self.use_flow and not model.flow_trained:
             raise CheckpointError(f"{self.resume} is of the base stage, its flow is not trained: choose another, or leave use_flow out.")
         return model.to(device_of(self.device))
+
+    def _check_sharp(self) -> None:
+        """Raise ConfigError for what a sharp model cannot do."""
+        asked = {
+            f"mode {self.mode}": self.mode not in SHARP_MODES,
+            f"use_correction {self.use_correction}": self.use_correction is not None,
+            f"clean_limit {self.clean_limit:g}": self.clean_limit,
+        }
+        for what in (what for what, wrong in asked.items() if wrong):
+            raise ConfigError(f"{what} needs codes that pictures are drawn from, and {self.resume} is sharp: change it, or take a faithful model.")
 
     def record(self) -> dict[str, Any]:
         """What decides the result, for options.json; the checkpoint counts by its content."""
@@ -189,6 +209,11 @@ def run_job(options: JobOptions, progress: Say | None = print, replace: bool = F
     return folder
 
 
+def focal_of(clip: Clip) -> float:
+    """A clip's focal length in widths of the picture: the median of its cameras', the sharp model's nominal one where they are unknown."""
+    return NOMINAL_FOCAL if clip.cameras is None else statistics.median(clip.cameras.intrinsics[:, 0].tolist())
+
+
 def _about(clip: Clip, numbers: range, options: JobOptions) -> dict[str, Any]:
     """What clip.json says of a clip; `given` are numbers of frames of its videos that were not synthesised."""
     given = [0, len(numbers) - 1] if options.mode == "interpolate" else []
@@ -225,17 +250,19 @@ def _can_write_videos(say: Say) -> bool:
     return True
 
 
-def _make(model: VideoAutoencoder4D, clip: Clip, numbers: range, options: JobOptions, folder: Path, name: str, films: bool) -> None:
+def _make(model: Model, clip: Clip, numbers: range, options: JobOptions, folder: Path, name: str, films: bool) -> None:
     """Write the files of one clip into `folder`."""
     frames = (clip.tensor(number) for number in numbers)
-    how = {"use_flow": options.use_flow, "use_correction": options.use_correction}
+    lens = {"focal": focal_of(clip)} if isinstance(model, SharpAutoencoder4D) else {}
+    how = {"use_flow": options.use_flow} | (lens or {"use_correction": options.use_correction})
     if options.mode == "trajectory":
-        cameras.write_trajectory(folder / "trajectory.txt", synthesis.trajectory(model, frames).cpu())
+        path = synthesis.trajectory(model, frames, **lens).cpu()
+        cameras.write_trajectory(folder / "trajectory.txt", camera_of_cube(path, 2 * lens["focal"]) if lens else path)
         if clip.cameras is not None:
             write_json(folder / "cameras.json", clip.cameras.take(list(numbers)).to_dict())
         return
     if options.mode == "interpolate":
-        made = synthesis.middle_frames(model, frames, options.fraction, semantics=options.semantics, **how)
+        made = synthesis.middle_frames(model, frames, options.fraction, **synthesis.options_of(model, options.semantics, **how))
     elif options.mode == "reconstruct":
         made = synthesis.reconstruct(model, frames, options.reinit_k, **how)
     else:

@@ -21,8 +21,9 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
-from .config import PRESETS, ModelConfig
+from .config import ModelConfig
 from .errors import CheckpointError
+from .family import Config, Model, model_of, presets
 from .files import atomic_path
 from .model import BASE_MODULES, FLOW_MODULES, VideoAutoencoder4D
 
@@ -167,16 +168,18 @@ def check_tensor(path: Path, name: str, value: object) -> None:
 
 
 @functools.cache
-def model_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in a model's state dict, without the memory for one."""
+def weightless(config: Config) -> Model:
+    """A model whose tensors have shapes and take no memory."""
     with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in VideoAutoencoder4D(config).state_dict().items()}
+        return model_of(config)
 
 
-def differences(tensors: dict[str, Tensor], config: ModelConfig, lacks: tuple[str, ...] = ()) -> list[str]:
+def differences(tensors: dict[str, Tensor], config: Config, lacks: tuple[str, ...] = ()) -> list[str]:
     """What keeps tensors ("module.key") from being the state dict of a model, one clause each; modules in `lacks` may be absent."""
-    wanted = {name: shape for name, shape in model_shapes(config).items() if name.split(".")[0] not in lacks}
-    found = {name: tuple(value.shape) for name, value in tensors.items() if name.split(".")[0] in BASE_MODULES + FLOW_MODULES}
+    model = weightless(config)
+    modules = {name for name, _ in model.named_children()}
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items() if name.split(".")[0] not in lacks}
+    found = {name: tuple(value.shape) for name, value in tensors.items() if name.split(".")[0] in modules}
     missing = [f"{name} is missing" for name in wanted if name not in found]
     unknown = [f"{name} is unknown" for name in found if name not in wanted]
     both = [name for name in wanted if name in found]
@@ -194,15 +197,15 @@ def fitting_config(path: str | Path, tensors: dict[str, Tensor], lacks: tuple[st
     Raises:
         CheckpointError: none; the message names the nearest preset and what differs from it.
     """
-    wrong = {name: differences(tensors, config, lacks) for name, config in PRESETS.items()}
+    known = presets(VideoAutoencoder4D)
+    wrong = {name: differences(tensors, config, lacks) for name, config in known.items()}
     nearest = min(wrong, key=lambda name: len(wrong[name]))
     if wrong[nearest]:
-        known = ", ".join(PRESETS)
         raise CheckpointError(
-            f"{path} fits none of the presets {known}; the nearest is {nearest!r}, but {listed(wrong[nearest])}: "
+            f"{path} fits none of the presets {', '.join(known)}; the nearest is {nearest!r}, but {listed(wrong[nearest])}: "
             "take a checkpoint of one of them, or the version that knows its preset."
         )
-    return PRESETS[nearest]
+    return known[nearest]
 
 
 def write_original(path: str | Path, model: VideoAutoencoder4D) -> int:

@@ -2,6 +2,9 @@
 
 Every function takes frames as an iterable of (3, H, W) in [0, 1], streams, and encodes a frame once. Pictures come back
 clamped, (3, H, W). The model must be in eval mode; frames are moved to its device.
+
+Both families do all of it but `reconstruct` and `view_synthesis`, which redraw kept codes of the faithful model: the sharp one moves pixels
+of the frames that it is given. Camera paths are thetas of the cube in both (`geometry`).
 """
 
 from __future__ import annotations
@@ -12,21 +15,40 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from . import model as faithful
 from .errors import ClipError, ConfigError
-from .geometry import accumulate, compose, euler_to_theta, invert, relative_pose
-from .model import Encoded, VideoAutoencoder4D
+from .family import Model
+from .geometry import accumulate, compose, euler_to_theta, invert, relative_pose, theta_to_euler
+from .model import VideoAutoencoder4D
+from .sharp import model as sharp
+from .sharp.model import SharpAutoencoder4D
+
+Encoded = faithful.Encoded | sharp.Encoded
 
 
-def on_device(model: VideoAutoencoder4D, frame: Tensor) -> Tensor:
+def on_device(model: Model, frame: Tensor) -> Tensor:
     """A frame (3, H, W) as a batch of one on the model's device."""
     return frame.to(next(model.parameters()).device)[None]
 
 
+def options_of(model: Model, semantics: str, **how) -> dict:
+    """Options for `model.synthesise`: `how`, and `semantics` where the model has any; the sharp one knows no defects to choose from."""
+    return how if isinstance(model, SharpAutoencoder4D) else {"semantics": semantics, **how}
+
+
+def faithful_only(model: Model, what: str) -> None:
+    """Raise ConfigError for a sharp model, which has no code to draw a picture from."""
+    if isinstance(model, SharpAutoencoder4D):
+        name = model.config.preset
+        raise ConfigError(f"{what} draws pictures from a kept code, and model {name!r} moves pixels: take a faithful one, such as 'small'.")
+
+
 @torch.inference_mode()
-def interpolate(model: VideoAutoencoder4D, frames: Iterable[Tensor], factor: int = 2, **how) -> Iterator[Tensor]:
+def interpolate(model: Model, frames: Iterable[Tensor], factor: int = 2, **how) -> Iterator[Tensor]:
     """Frames at `factor` times the rate: the given frames as they are, and factor - 1 synthesised ones in every gap.
 
-    N frames become (N - 1) * factor + 1. `how` goes to `model.synthesise` (semantics, use_flow, use_correction, offset).
+    N frames become (N - 1) * factor + 1. `how` goes to `model.synthesise` (offset, use_flow; semantics and use_correction
+    of the faithful model, focal of the sharp one).
 
     Raises:
         ConfigError: factor below 1.
@@ -48,14 +70,14 @@ def interpolate(model: VideoAutoencoder4D, frames: Iterable[Tensor], factor: int
 
 
 @torch.inference_mode()
-def between(model: VideoAutoencoder4D, first: Tensor, second: Tensor, times: Iterable[float], **how) -> Tensor:
+def between(model: Model, first: Tensor, second: Tensor, times: Iterable[float], **how) -> Tensor:
     """The moments `times` in [0, 1] between two frames (3, H, W), each encoded once: (K, 3, H, W) on the CPU."""
     start, end = (model.encode(on_device(model, frame)) for frame in (first, second))
     return torch.cat([model.synthesise(start, end, t, **how).image for t in times]).cpu()
 
 
 @torch.inference_mode()
-def middle_frames(model: VideoAutoencoder4D, frames: Iterable[Tensor], t: float = 0.5, **how) -> Iterator[Tensor]:
+def middle_frames(model: Model, frames: Iterable[Tensor], t: float = 0.5, **how) -> Iterator[Tensor]:
     """Frame i + 1 from frames i and i + 2, for every i: the interpolation that can be scored against the truth.
 
     N frames give N - 2 predictions, each at fraction `t` of the way.
@@ -78,7 +100,11 @@ def reconstruct(
     """Frames 1, 2, ... from a kept scene code that becomes the true frame again every `reinit_k` frames.
 
     The static baseline is `use_flow=False`. N frames give N - 1.
+
+    Raises:
+        ConfigError: a sharp model, or reinit_k below 1. ClipError: fewer than two frames.
     """
+    faithful_only(model, "Reconstruction")
     use_flow = model.flow_trained if use_flow is None else use_flow
     use_correction = use_flow and use_correction is not False
     scene, count = None, 0
@@ -104,7 +130,11 @@ def view_synthesis(model: VideoAutoencoder4D, frames: Iterable[Tensor], reinit_k
     """Frames 1, 2, ... by camera motion alone, from a scene code refreshed every `reinit_k` frames from the own prediction.
 
     The base model's test (RealEstate10K protocol): only frame 0 gives pixels, the later true frames give poses.
+
+    Raises:
+        ConfigError: a sharp model, or reinit_k below 1. ClipError: fewer than two frames.
     """
+    faithful_only(model, "View synthesis")
     scene, code, prediction = None, None, None
     for index, frame in enumerate(frames):
         frame = on_device(model, frame)
@@ -126,7 +156,7 @@ def check_reinit(reinit_k: int) -> int:
 
 
 @torch.inference_mode()
-def novel_views(model: VideoAutoencoder4D, first: Tensor, second: Tensor, offsets: Tensor, t: float = 0.5, **how) -> Iterator[Tensor]:
+def novel_views(model: Model, first: Tensor, second: Tensor, offsets: Tensor, t: float = 0.5, **how) -> Iterator[Tensor]:
     """The moment `t` between two frames, seen from each camera offset in turn.
 
     Args:
@@ -157,8 +187,33 @@ def orbit(count: int, angle: float = 0.1, depth: float = 0.0) -> Tensor:
 
 
 @torch.inference_mode()
-def trajectory(model: VideoAutoencoder4D, frames: Iterable[Tensor]) -> Tensor:
-    """Camera path (T, 3, 4) of a clip, accumulated from frame to frame; the first entry is the self-pose of frame 0."""
+def trajectory(model: Model, frames: Iterable[Tensor], **how) -> Tensor:
+    """Camera path (T, 3, 4) of a clip, accumulated from frame to frame.
+
+    The faithful model's begins with the self-pose of frame 0 and is chained as in the published system. The sharp model's begins with the
+    identity, each entry carries that frame's points to frame 0, and a pair's own median depth is the unit of its translation. `how` goes to
+    the sharp model's `synthesise` (focal).
+
+    Raises:
+        ClipError: no frame.
+    """
+    path = _sharp_path(model, frames, **how) if isinstance(model, SharpAutoencoder4D) else _faithful_path(model, frames)
+    if path is None:
+        raise ClipError("A trajectory needs at least one frame: choose another clip.")
+    return path
+
+
+def _sharp_path(model: SharpAutoencoder4D, frames: Iterable[Tensor], **how) -> Tensor | None:
+    path, last = [], None
+    for frame in frames:
+        new = model.encode(on_device(model, frame))
+        step = torch.eye(3, 4, device=new.frame.device) if last is None else euler_to_theta(model.synthesise(last, new, 0.0, **how).pose)[0]
+        path.append(compose(path[-1], step) if path else step)
+        last = new
+    return torch.stack(path) if path else None
+
+
+def _faithful_path(model: VideoAutoencoder4D, frames: Iterable[Tensor]) -> Tensor | None:
     steps, last, start = [], None, None
     for frame in frames:
         frame = on_device(model, frame)
@@ -170,18 +225,28 @@ def trajectory(model: VideoAutoencoder4D, frames: Iterable[Tensor]) -> Tensor:
             steps.append(relative_pose(previous_own, euler_to_theta(model.pose(previous, frame))[0]))
         last = (frame, own)
     if start is None:
-        raise ClipError("A trajectory needs at least one frame: choose another clip.")
+        return None
     return accumulate(start, torch.stack(steps) if steps else start.new_zeros(0, 3, 4))
 
 
 @torch.inference_mode()
-def follow_trajectory(model: VideoAutoencoder4D, frame: Tensor, path: Tensor) -> Iterator[Tensor]:
-    """One frame seen along the camera path (T, 3, 4) of another clip; the path is taken relative to its first entry."""
+def follow_trajectory(model: Model, frame: Tensor, path: Tensor) -> Iterator[Tensor]:
+    """One frame seen along the camera path (T, 3, 4) of another clip; the path is taken relative to its first entry.
+
+    The sharp model takes the depth that it sees in the one frame, and fills what lies outside it from its border: the path should be short
+    beside the scene.
+
+    Raises:
+        ConfigError: a path of another shape.
+    """
     if path.ndim != 3 or path.shape[1:] != (3, 4):
         raise ConfigError(f"A trajectory has shape (T, 3, 4), got {tuple(path.shape)}: make one with `trajectory`.")
     scene = model.encode(on_device(model, frame))
     path = path.to(scene.code.device)
     start = invert(path[0])
     for pose in path:
-        yield model.decode(model.warp(scene.code, compose(start, pose)[None])).clamp(0, 1)[0]
-
+        theta = compose(start, pose)[None]
+        if isinstance(model, SharpAutoencoder4D):
+            yield model.synthesise(scene, scene, 0.0, theta_to_euler(theta)).image[0]
+        else:
+            yield model.decode(model.warp(scene.code, theta)).clamp(0, 1)[0]

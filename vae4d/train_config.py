@@ -7,8 +7,10 @@ import math
 from dataclasses import dataclass
 
 from .clips.datasets import Dataset, open_dataset
-from .config import PRESETS, choice
+from .config import choice
 from .errors import ConfigError
+from .family import presets
+from .model import VideoAutoencoder4D
 from .parallel import processes
 from .repairs import Repairs
 from .stages import BaseStage, FlowStage
@@ -78,7 +80,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         Repairs.parse(self.semantics)
         choice("stage", self.stage, ("base", "flow"))
-        choice("preset", self.preset, PRESETS)
+        choice("preset", self.preset, presets(VideoAutoencoder4D))
         choice("mixed_precision", self.mixed_precision, ("no", "fp16", "bf16"))
         choice("device", self.device, ("auto", "cpu"))
         lowest = {"interval": 1, "epochs": 1, "valid_freq": 1, "valid_clips": 1, "save_freq": 1}

@@ -8,7 +8,8 @@
     leaks           footage that two splits share; identity what must hold without a truth
     benchmark       the whole measurement, in `units` of work spread over `processes`, with its `record`
     command         its command line
-    estimates       what a method says of flow, depth and pose, and the views that it makes of a new camera
+    estimates       what a method says of flow, depth and pose, and the views that it makes of a new camera; faithful_estimates and
+                    sharp_estimates how the two families are read
     scene_cases     procedural worlds as test cases; scene_metrics errors against their truth; scene_measures which are taken
     scene_truth     the measurement on those worlds, with scene_summary's means and intervals
     published       scores of predicted videos as the published system made them, and without its defect; predicted finds the videos,

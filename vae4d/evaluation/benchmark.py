@@ -4,14 +4,15 @@
 (`statistics`), and benchmark.json: versions, seeds, settings, hashes of checkpoints and clips, definitions, failures, leak check.
 `parts/` keeps what is finished, one file for each clip, size, gap and method; a later call takes from there what did not change.
 
-Which clips: methods that learned nothing are scored on all clips. Trained ones (their settings name a checkpoint) are scored on test
-clips only; with splits="all" on all, and each clip of another split is then flagged in benchmark.json.
+Which clips: methods that learned nothing are scored on all clips. So are trained ones (their settings name a checkpoint) whose
+checkpoint records what it has seen, if none of these clips is among it. Others are scored on test clips only (`test_only` in
+benchmark.json); with splits="all" on all, and each clip of another split is then flagged.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,12 @@ def benchmark(
     described, records = record.rows_of(methods), [record.clip_record(clip, labels[clip.sha256]) for clip in clips]
     metrics = {"versions": record.versions(lpips_record is not None), "lpips": lpips_record}
     checked = _leak_check(clips, labels, progress)
-    flags = _flags(clips, labels, described, splits, checked, methods)
+    confined = {name for name, about in described.items() if about["trained"] and not unseen(methods[name], clips)}
+    flags = _flags(clips, labels, confined, splits, checked, methods)
     for flag in flags:
         progress(f"NOTE: {flag['method']} on {flag['clip']}: {flag['reason']}")
 
-    units, left_out = _units(clips, labels, records, methods, described, gaps, limit, splits, metrics, folder, weights)
+    units, left_out = _units(clips, labels, records, methods, described, confined, gaps, limit, splits, metrics, folder, weights)
     for reason in left_out:
         progress(f"Left out: {reason}")
     if not units:
@@ -117,7 +119,7 @@ def benchmark(
         "format": record.FORMAT, **metrics, "definitions": record.DEFINITIONS,
         "settings": {"gaps": list(gaps), "sizes": sorted({clip.size for clip in clips}), "limit": limit, "splits": splits,
                      "resamples": resamples, "seeds": {"bootstrap": seed}},
-        "methods": described,
+        "methods": {name: method | {"test_only": name in confined} for name, method in described.items()},
         "clips": [one | {"gaps": record.pair_counts(clip, gaps, limit)} for clip, one in zip(clips, records, strict=True)],
         "leaks": checked, "flags": flags, "left_out": left_out, "failures": failures,
     }  # fmt: skip
@@ -128,7 +130,7 @@ def benchmark(
 
 def _units(
     clips: Sequence[Clip], labels: Mapping[str, str], records: Sequence[dict], methods: Mapping[str, Method], described: Mapping[str, dict],
-    gaps: Sequence[int], limit: int | None, splits: str, metrics: dict, folder: Path, weights: str | Path,
+    confined: Collection[str], gaps: Sequence[int], limit: int | None, splits: str, metrics: dict, folder: Path, weights: str | Path,
 ) -> tuple[list[Unit], list[str]]:  # fmt: skip
     """What is to be scored, in the order of the tables, and why some clips are left out at some gaps."""
     units, left_out = [], []
@@ -141,7 +143,7 @@ def _units(
                 left_out.append(str(error))
                 continue
             for name, method in methods.items():
-                if not wanted(clip, described[name]["trained"], splits):
+                if not wanted(clip, name in confined, splits):
                     continue
                 key = record.part_key(about, gap, limit, {"name": name, **described[name]}, metrics)
                 part = folder / "parts" / f"{safe_name(label)}-{clip.size}-gap{gap}-{safe_name(name)}-{key}.csv"
@@ -149,9 +151,15 @@ def _units(
     return units, left_out
 
 
-def wanted(clip: Clip, trained: bool, splits: str) -> bool:
-    """Whether a method, trained or not, is scored on a clip; see the module."""
-    return clip.split == "test" or splits == "all" or (splits == "auto" and not trained)
+def wanted(clip: Clip, test_only: bool, splits: str) -> bool:
+    """Whether a method is scored on a clip; see the module."""
+    return clip.split == "test" or splits == "all" or (splits == "auto" and not test_only)
+
+
+def unseen(method: Method, clips: Sequence[Clip]) -> bool:
+    """Whether a trained method's record of what it has seen proves that none of the clips is among it."""
+    seen = getattr(method, "seen", None)
+    return seen is not None and not any(clip.sha256 in seen for clip in clips)
 
 
 def _run(units: Sequence[Unit], workers: int, lasting: set[str], progress: Say) -> tuple[list[dict[str, Any]], list[str]]:
@@ -205,11 +213,11 @@ def _leak_check(clips: Sequence[Clip], labels: Mapping[str, str], progress: Say)
 
 
 def _flags(
-    clips: Sequence[Clip], labels: Mapping[str, str], described: Mapping[str, dict], splits: str, checked: dict[str, Any],
+    clips: Sequence[Clip], labels: Mapping[str, str], confined: Collection[str], splits: str, checked: dict[str, Any],
     methods: Mapping[str, Method],
 ) -> list[dict[str, str]]:  # fmt: skip
     """Rows of trained methods that prove nothing: on a clip that the checkpoint has seen (another data set may call it test), on one of
-    another split than test, or on one that shares footage with such a clip."""
+    another split than test, or on one that shares footage with such a clip. Those that have seen no clip prove something on all."""
     split = {labels[clip.sha256]: clip.split for clip in clips if wanted(clip, True, splits)}
     reasons = {label: f"the clip is in split {name}" for label, name in split.items() if name != "test"}
     for pair in checked["pairs"]:
@@ -217,10 +225,9 @@ def _flags(
         for label, other, other_split in ends if pair["leak"] else ():
             if split.get(label) == "test":
                 reasons[label] = f"the clip shares footage with {other} (split {other_split})"
-    trained = [name for name, about in described.items() if about["trained"]]
     flags = []
-    for name in trained:
-        seen = getattr(methods[name], "seen", frozenset())
+    for name in (name for name in methods if name in confined):
+        seen = getattr(methods[name], "seen", None) or frozenset()
         known = {labels[clip.sha256]: "the checkpoint was trained on this very video" for clip in clips if clip.sha256 in seen}
         own = reasons | {label: reason for label, reason in known.items() if label in split}
         flags += [{"method": name, "clip": label, "reason": reason} for label, reason in own.items()]

@@ -41,7 +41,8 @@ def add_options(part: argparse.ArgumentParser) -> None:
                       help="a function (first, second, times) of your own; scored anew when this file changes")
     part.add_argument("--square-pixels", action="store_true", help="take pixels as square whatever the file says")
     part.add_argument("--splits", choices=SPLIT_RULES, default="auto",
-                      help="auto (default): baselines on all clips, models on test clips; or every method on test, or on all")
+                      help="auto (default): baselines on all clips, and models whose checkpoint records that it saw none of them; "
+                           "other models on test clips; or every method on test, or on all")
     part.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     part.add_argument("--limit", type=int, help="pairs a clip, in chains spread evenly, for a quick look (default: all)")
     part.add_argument("--no-lpips", dest="lpips", action="store_false", help="leave LPIPS out")
@@ -118,15 +119,16 @@ def methods_of(arguments: argparse.Namespace) -> dict[str, Method]:
 
 
 def model_names(checkpoints: Sequence[str]) -> list[str]:
-    """"model" for one checkpoint; for several, the shortest ends of their paths that differ."""
-    if len(checkpoints) == 1:
-        return ["model"]
-    parts = [Path(path).with_suffix("").parts for path in checkpoints]
+    """Those that come with the package keep their names. Of others one is "model", several the shortest ends of their paths that differ."""
+    others = [path for path in checkpoints if path not in shipped()]
+    parts = [Path(path).with_suffix("").parts for path in others]
+    names = ["model"] * len(others)
     for count in range(1, max(map(len, parts), default=1) + 1):
-        names = ["model " + "/".join(part[-count:]) for part in parts]
         if len(set(names)) == len(names):
             break
-    return names
+        names = ["model " + "/".join(part[-count:]) for part in parts]
+    named = dict(zip(others, names, strict=True))
+    return [named.get(path, path) for path in checkpoints]
 
 
 def tables(results: Results) -> str:

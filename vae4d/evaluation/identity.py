@@ -6,7 +6,8 @@ which only objects move, and the other way round for the pose. What equal frames
 would judge noise.
 
 Units: PSNR in dB of uint8 frames, the worst of all frame pairs given. Flow in pixels, the mean length over the volume of its part in
-the picture plane; rotation in degrees, translation in normalised-cube units, means over the frame pairs.
+the picture plane, by each voxel's share in the picture where the model tells it (the sharp one does; its flow leaves out the camera's
+share); rotation in degrees, translation in normalised-cube units, means over the frame pairs.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..family import Model
 from ..geometry import euler_to_theta
 from ..metrics import psnr
-from ..model import VideoAutoencoder4D
+from ..sharp.model import SharpSynthesis
 from .methods import Method, Pair, checked
 from .scoring import one_thread
 
@@ -38,7 +40,7 @@ def identity_tests(
     name: str,
     method: Method,
     pairs: Sequence[FramePair],
-    model: VideoAutoencoder4D | None = None,
+    model: Model | None = None,
     camera_only: Sequence[FramePair] = (),
     objects_only: Sequence[FramePair] = (),
 ) -> pd.DataFrame:
@@ -97,7 +99,7 @@ def _verdict(value: float, sign: str, limit: float) -> str:
 
 
 @torch.inference_mode()
-def believed_motion(model: VideoAutoencoder4D, pairs: Sequence[FramePair]) -> tuple[float, float, float]:
+def believed_motion(model: Model, pairs: Sequence[FramePair]) -> tuple[float, float, float]:
     """Flow (px), rotation (degrees) and translation (cube units) that a model sees between two frames, means over the pairs.
 
     A model whose flow stage was not trained has no flow: NaN.
@@ -109,7 +111,8 @@ def believed_motion(model: VideoAutoencoder4D, pairs: Sequence[FramePair]) -> tu
         flow = float("nan")
         if made.voxel_flow is not None:
             height, width = first.shape[-2:]  # the cube's sides of length 2 span the picture
-            flow = float(torch.hypot(made.voxel_flow[..., 0] * (width / 2), made.voxel_flow[..., 1] * (height / 2)).mean())
+            length = torch.hypot(made.voxel_flow[..., 0] * (width / 2), made.voxel_flow[..., 1] * (height / 2))
+            flow = float((length * made.density).sum(dim=1).mean() if isinstance(made, SharpSynthesis) else length.mean())
         theta = euler_to_theta(made.pose)[0].double()
         rotation, twist = theta[:, :3], theta[:, :3] - theta[:, :3].T
         sine = torch.stack([twist[2, 1], twist[0, 2], twist[1, 0]]).norm() / 2

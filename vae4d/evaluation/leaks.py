@@ -63,7 +63,7 @@ def leak_sentence(table: pd.DataFrame) -> str:
                 f"{nearest['other']}, are {nearest['distance']} of 64 bits apart (alike up to {THRESHOLD}).")
     pairs = "; ".join(f"{row[0]} ({row[1]}) frame {row[5]} and {row[2]} ({row[3]}) frame {row[6]}, {row[4]} bits apart"
                       for row in found.itertuples(index=False))
-    return f"LEAK: splits share footage: {pairs}. Trained methods have seen what they are scored on: put these clips into one split."
+    return f"LEAK: splits share footage: {pairs}. A method trained on one has seen the other: put these clips into one split."
 
 
 def frame_hashes(clip: Clip) -> tuple[list[int], np.ndarray]:

@@ -13,6 +13,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -20,11 +21,12 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import load_model, locate, read_checkpoint
-from ..config import choice
+from ..config import PRESETS, SharpConfig, choice
 from ..errors import CheckpointError, ConfigError, MethodError, MissingInputError
+from ..family import Model
 from ..files import sha256
-from ..model import Encoded, VideoAutoencoder4D
 from ..repairs import Repairs
+from ..synthesis import Encoded
 from .minterpolate import Minterpolate
 from .optical_flow import FARNEBACK, FlowWarp, dis_flow, farneback_flow, opencv_version
 
@@ -96,37 +98,48 @@ def blend(first: Tensor, second: Tensor, times: tuple[float, ...]) -> Tensor:
 
 
 class ModelMethod:
-    """A checkpoint as a method. It is loaded once per process, on the first call; a frame that two pairs share is encoded once.
+    """A checkpoint of either family as a method. It is loaded once per process, on the first call; a frame that two pairs share is encoded
+    once.
 
     Args:
+        semantics: of the faithful model; the sharp one has no defects to choose from.
         use_flow: None takes flow where the checkpoint's flow stage has been trained.
     Raises:
-        MissingInputError: no such checkpoint. ConfigError: unknown semantics.
+        MissingInputError: no such checkpoint. ConfigError: unknown semantics, or other than the default for a sharp checkpoint.
     """
 
     def __init__(self, checkpoint: str | Path, device: str = "cpu", semantics: str = "repaired", use_flow: bool | None = None):
-        Repairs.parse(semantics)
+        repairs = Repairs.parse(semantics)
         self.checkpoint, self.device = locate(checkpoint).absolute(), device
         if not self.checkpoint.is_file():
             raise MissingInputError(f"There is no checkpoint {checkpoint}: train one with notebooks 02 and 03, or correct the path.")
-        self.how = {"semantics": semantics, "use_flow": use_flow}
+        self.sharp = isinstance(PRESETS.get(self._metadata.get("config", {}).get("preset")), SharpConfig)
+        if self.sharp and repairs != Repairs():
+            raise ConfigError(f"{checkpoint} is a sharp model, which semantics {semantics!r} does not apply to: leave semantics out.")
+        self.how: dict[str, str | bool | None] = ({} if self.sharp else {"semantics": semantics}) | {"use_flow": use_flow}
         flow = "as trained" if use_flow is None else str(use_flow).lower()
-        self.settings: Settings = {"checkpoint": sha256(self.checkpoint), "semantics": semantics, "use_flow": flow}
-        self._model: VideoAutoencoder4D | None = None
+        self.settings: Settings = {"checkpoint": sha256(self.checkpoint), **self.how, "use_flow": flow}
+        self._model: Model | None = None
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_model": None}
+        return {name: value for name, value in self.__dict__.items() if name != "_metadata"} | {"_model": None}
 
-    @property
-    def seen(self) -> frozenset[str]:
-        """SHA-256 of the clips that the checkpoint says it was trained or validated on; none where it does not say or cannot be read."""
+    @cached_property
+    def _metadata(self) -> dict:
+        """Of the checkpoint; empty where it cannot be read, which is told when the method is used."""
         try:
-            return frozenset(read_checkpoint(self.checkpoint)[0]["extra"].get("data", ()))
-        except CheckpointError:  # told when the method is used
-            return frozenset()
+            return read_checkpoint(self.checkpoint)[0]
+        except CheckpointError:
+            return {}
 
     @property
-    def model(self) -> VideoAutoencoder4D:
+    def seen(self) -> frozenset[str] | None:
+        """SHA-256 of the clips that the checkpoint says it was trained or validated on; None where it does not say."""
+        data = self._metadata.get("extra", {}).get("data")
+        return None if data is None else frozenset(data)
+
+    @property
+    def model(self) -> Model:
         """The model on its device, in eval mode."""
         if self._model is None:
             with torch.inference_mode(False):  # tensors made in inference mode take no part in any gradient, whoever needs one later

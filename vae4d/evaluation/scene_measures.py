@@ -4,6 +4,11 @@ Measures (`MEASURES`): mse and psnr of the frames at t = 1/4, 1/2, 3/4 between t
 by more than 1 px) over visible pixels; depth abs rel, after alignment by the median ratio, and depth rank correlation (Spearman); rotation
 error and translation direction error in degrees; novel view psnr, of the first frame from a camera moved by 5 % of the median depth, and
 pose transfer psnr, of another world's first frame along this world's camera path (t says how far), both inside the co-visible mask.
+
+Scale: nothing in two frames tells how large a scene is, so one factor is free for each pair, and depth, translation and offsets share it.
+Depth is aligned by the median of truth / estimate. Of the translation only the direction counts, which has no scale. An offset comes in
+world units with the true median depth, by which an estimator brings it to its own unit. What is not known from the frames and is given
+to the model is the focal length; estimators get it.
 """
 
 from __future__ import annotations
@@ -52,7 +57,7 @@ def between(name: str, method: Method, case: SceneCase) -> list[Value]:
 def estimated(name: str, estimator: Estimator, case: SceneCase) -> list[Value]:
     """What an estimator says of the given frames, and new views where it makes any."""
     first, second = case.frames[0], case.frames[-1]
-    estimate = checked_estimate(name, estimator(first, second), case.size)
+    estimate = checked_estimate(name, estimator(first, second, case.focal), case.size)
     flat, rows = case.parallax < PARALLAX, []
     if estimate.flow is not None:
         error, outliers = flow_errors(estimate.flow, case.flow.flow[0], case.flow.visible[0])

@@ -11,6 +11,8 @@ Conventions:
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,8 @@ from ..geometry import full_precision
 
 TOLD = 0.003**2  # a translation that moves a ray by this much (0.4 px of 128) tells its depth by half
 LEAST = 1e-3  # weight of a pixel that certainly moves by itself
+SPREADS = (0.25, 0.08, 0.03)  # radii of the grids of directions around the best one
+REWEIGHTED = 3  # rounds of robust weights
 DAMPING = 1e-6  # of the normal equations: a twist that the motion does not tell stays at nothing
 
 
@@ -65,6 +69,74 @@ def solve_twist(motion: Tensor, ray: Tensor, z: Tensor, weight: Tensor) -> Tenso
         weighted = (j * weight).transpose(1, 2)
         normal = weighted @ j + DAMPING * torch.eye(6, device=j.device)
         return torch.linalg.solve(normal, weighted @ motion.float().flatten(1)[..., None])[..., 0]
+
+
+def search_twist(motion: Tensor, ray: Tensor) -> tuple[Tensor, Tensor]:
+    """The twist (B, 6) that explains a motion best whatever the depth, and the inverse depth (B, H, W) that goes with it; without gradient.
+
+    For a direction of translation, the motion across it is turned by rotation alone, linear in omega: so every direction of a grid gets its
+    rotation and what it leaves over (Heeger and Jepson 1992, subspace methods), with weights against pixels that move by themselves (Geman
+    and McClure); then the grid grows finer around the best. Scale: the median inverse depth, counted by how well it is told, is 1.
+
+    Args:
+        motion: (B, 2, H, W) motion of rays. ray: (B, 2, H, W).
+    """
+    with torch.no_grad(), full_precision(motion):
+        motion = motion.float()
+        flat = motion.flatten(2)
+        j = jacobian(ray, torch.ones_like(ray[:, 0])).flatten(3)
+        sliding, turning = j[:, :, :3], j[:, :, 3:]
+        hemisphere, around = directions(motion.device)
+        tried = hemisphere.expand(len(motion), -1, -1)
+        for spread in (*SPREADS, 0.0):
+            omega, cost = rotations(tried, flat, sliding, turning)
+            best = cost.argmin(dim=1)
+            index = torch.arange(len(motion), device=motion.device)
+            direction, omega = tried[index, best], omega[index, best]
+            if spread:
+                tried = torch.nn.functional.normalize(direction[:, None] + spread * around, dim=2)
+        along = torch.einsum("bcip,bi->bcp", sliding, direction)
+        rest = flat - torch.einsum("bcip,bi->bcp", turning, omega)
+        length, product = along.square().sum(1), (along * rest).sum(1)
+        # The scene lies in front of the camera: most points say which way it goes.
+        sign = torch.where((product / (product.abs() + TOLD)).sum(1, keepdim=True) < 0, -1.0, 1.0)
+        depth = sign * product / (length + 1e-4)
+        scale = depth.clamp_min(0).median(dim=1, keepdim=True).values.clamp_min(1e-6)
+        inverse = (depth / scale).clamp(0.05, 10)
+        return torch.cat([direction * sign * scale, omega], dim=1), inverse.unflatten(1, motion.shape[-2:])
+
+
+def rotations(tried: Tensor, motion: Tensor, sliding: Tensor, turning: Tensor) -> tuple[Tensor, Tensor]:
+    """For directions of translation (B, K, 3) the best rotations (B, K, 3), and their robust costs (B, K).
+
+    Args:
+        motion: (B, 2, P). sliding, turning: (B, 2, 3, P), the Jacobian's halves at inverse depth 1.
+    """
+    along = torch.einsum("bcip,bki->bkcp", sliding, tried)
+    across = torch.stack([-along[:, :, 1], along[:, :, 0]], dim=2)
+    across = across / (across.square().sum(2, keepdim=True).sqrt() + 0.05)  # near the focus of expansion no direction is told
+    rows = torch.einsum("bkcp,bcip->bkpi", across, turning)
+    wanted = torch.einsum("bkcp,bcp->bkp", across, motion)
+    weight = torch.ones_like(wanted)
+    for _ in range(REWEIGHTED):
+        weighted = rows * weight[..., None]
+        normal = weighted.transpose(2, 3) @ rows + DAMPING * torch.eye(3, device=rows.device)
+        omega = torch.linalg.solve(normal, weighted.transpose(2, 3) @ wanted[..., None])
+        squared = (wanted - (rows @ omega)[..., 0]).square()
+        weight = (TOLD / (TOLD + squared)).square()
+    return omega[..., 0], (squared / (squared + TOLD)).sum(-1)
+
+
+def directions(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Directions (K, 3) evenly over half a sphere, by Fibonacci's spiral, and offsets (L, 3) around one: none, and a ball of length 1."""
+    def spiral(count: int, low: float) -> Tensor:
+        index = torch.arange(count, device=device) + 0.5
+        z, turn = low + (1 - low) * index / count, index * math.pi * (1 + 5**0.5)
+        radius = (1 - z * z).clamp_min(0).sqrt()
+        return torch.stack([radius * turn.cos(), radius * turn.sin(), z], dim=1)
+
+    ball = torch.cat([torch.zeros(1, 3, device=device), 0.5 * spiral(8, -1.0), spiral(16, -1.0)])
+    return spiral(64, 0.0), ball
 
 
 def homogeneous(theta: Tensor) -> Tensor:

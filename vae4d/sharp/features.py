@@ -27,12 +27,17 @@ def head(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
     return layer
 
 
-def sample(picture: Tensor, motion: Tensor, mode: str = "bilinear") -> Tensor:
-    """picture (B, C, H, W) at p + motion(p); motion (B, 2, H, W) in pixels of the picture. Bilinear, replicated border, in float32."""
+def sample(picture: Tensor, motion: Tensor, mode: str = "bilinear", corner: tuple[int, int] = (0, 0)) -> Tensor:
+    """picture (B, C, H, W) at p + motion(p), in float32; the border is replicated.
+
+    Args:
+        motion: (B, 2, h, w) in pixels of the picture, on the part of its grid that begins at `corner` (row, column).
+        mode: bilinear or bicubic.
+    """
     height, width = picture.shape[-2:]
     with full_precision(picture):
-        x = torch.arange(width, device=picture.device, dtype=torch.float32)
-        y = torch.arange(height, device=picture.device, dtype=torch.float32)
+        x = torch.arange(corner[1], corner[1] + motion.shape[-1], device=picture.device, dtype=torch.float32)
+        y = torch.arange(corner[0], corner[0] + motion.shape[-2], device=picture.device, dtype=torch.float32)
         gx = (motion[:, 0].float() + x) * (2 / width) + (1 / width - 1)
         gy = (motion[:, 1].float() + y[:, None]) * (2 / height) + (1 / height - 1)
         grid = torch.stack([gx, gy], dim=-1)

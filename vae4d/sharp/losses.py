@@ -17,7 +17,7 @@ from .model import Made, pixels_of
 
 WEIGHTS = {
     "image": 1.0, "structure": 0.1, "composite": 0.5, "decoded": 0.1,  # pictures
-    "flow": 0.01, "depth": 0.03, "prior": 0.01, "camera": 0.01, "still": 0.01, "own": 0.01,  # truth
+    "flow": 0.01, "depth": 0.03, "prior": 0.02, "camera": 0.01, "still": 0.01, "own": 0.01,  # truth
     "parallax": 0.2, "sparse": 0.001,  # video, where the truth is not known
 }  # fmt: skip
 HIDDEN = 0.2  # weight of motion where the point is hidden in a frame
@@ -80,7 +80,7 @@ def truth_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
     true = displacement(homogeneous(invert(pose)), ray, depth)
     relative = pixels / (1 + true.square().sum(1, keepdim=True).sqrt() * pixels / LARGE)
     # What was found at half time, at the moment of the truth.
-    anchor = made.pair.motion.detach() * ((0.5 - batch.t.view(-1, 1, 1, 1)) / 8)
+    anchor = resized(made.pair.motion.detach(), 0.5) * ((0.5 - batch.t.view(-1, 1, 1, 1)) / 8)
     coarse, standing = F.avg_pool2d(depth.log()[:, None], 2)[:, 0], (F.avg_pool2d(moving[:, None], 2)[:, 0] < 0.1).float()
     camera, prior, still = (torch.zeros_like(batch.t) for _ in range(3))
     for solved in made.pair.rounds:

@@ -19,9 +19,10 @@ RADIUS = 3  # cells of a level
 SPLITS = [(dy, dx) for dy in range(-RADIUS, RADIUS + 1) for dx in range(-RADIUS, RADIUS + 1)]
 
 
-def carried(first: Tensor, second: Tensor, motion: Tensor, t: Tensor, stride: float) -> tuple[Tensor, Tensor]:
-    """Both frames' features on the grid of t; motion in pixels, stride of the features in pixels, t (B, 1, 1, 1)."""
-    return sample(first, motion * (-t / stride)), sample(second, motion * ((1 - t) / stride))
+def carried(first: Tensor, second: Tensor, motion: Tensor, t: Tensor, stride: int, corner: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Both frames' features on the grid of t; motion, the features' stride and the motion's corner in pixels, t (B, 1, 1, 1)."""
+    cell = corner[0] // stride, corner[1] // stride
+    return sample(first, motion * (-t / stride), corner=cell), sample(second, motion * ((1 - t) / stride), corner=cell)
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -51,9 +52,17 @@ class Matching(nn.Module):
         self.hidden = nn.Conv2d(inside, hidden, 3, padding=1)
         self.motion = head(inside, 2)
 
-    def forward(self, first: Tensor, second: Tensor, motion: Tensor, hidden: Tensor, t: Tensor, stride: float) -> tuple[Tensor, Tensor]:
-        """Features (B, C, h, w) of both frames, motion (B, 2, h, w) in pixels and hidden state (B, K, h, w) at t (B, 1, 1, 1): both anew."""
-        one, two = carried(first, second, motion, t, stride)
+    def forward(
+        self, first: Tensor, second: Tensor, motion: Tensor, hidden: Tensor, t: Tensor, stride: int, corner: tuple[int, int] = (0, 0)
+    ) -> tuple[Tensor, Tensor]:
+        """Motion and hidden state anew.
+
+        Args:
+            first, second: features (B, C, ., .) of both frames, whose cells are `stride` px wide.
+            motion: (B, 2, h, w) px. hidden: (B, K, h, w). On the part of the features' grid that begins at `corner` (row, column) in px.
+            t: (B, 1, 1, 1).
+        """
+        one, two = carried(first, second, motion, t, stride, corner)
         costs = correlation(one, two)
         state = self.layers(torch.cat([costs, one, two, hidden, motion / (8 * stride), t.expand_as(motion[:, :1])], dim=1))
         return motion + self.motion(state).float() * stride, torch.tanh(self.hidden(state)).float()

@@ -21,25 +21,28 @@ flows in pixels, x right, y down. Inverse depth in units of the inverse of the s
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import SharpConfig
 from ..errors import ConfigError
 from ..geometry import camera_of_cube, euler_to_theta, theta_to_euler
 from ..model import Synthesis
-from .camera import displacement, evidence, homogeneous, rays, solve_twist, twist_matrix
-from ..config import SharpConfig
+from .camera import displacement, evidence, homogeneous, rays, search_twist, solve_twist, twist_matrix
 from .features import Encoder, resized, sample
 from .fusion import Fused, Fusion
-from .geometry import Geometry, Solved
+from .geometry import NEAREST, Geometry, Solved
 from .matching import Matching, finer
+from .tiles import MARGIN, Window, assembled, part, require_memory, windows
 from .volume import Scene, Volume
 
 NOMINAL_FOCAL = 1.0  # widths of the picture, where nobody knows better
-ROUNDS = 3  # of depth and camera in turn
+ROUNDS = 2  # of depth and camera in turn
 COARSEST = 8  # cells a side, at least, of the coarsest level of matching
 SMALLEST = 16  # pixels a side of a frame
 SAME = 1e-5  # mean difference of two frames at which half of what is found counts: equal frames have no motion
@@ -64,10 +67,10 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """What two frames say together, whatever the moment, on the grid of t = 1/2 at stride 8."""
+    """What two frames say together, whatever the moment, on the grid of t = 1/2."""
 
-    motion: Tensor  # (B, 2, h / 2, w / 2) px, from frame 0 to frame 1
-    hidden: Tensor  # (B, K, h / 2, w / 2) state of matching
+    motion: Tensor  # (B, 2, h, w) px, from frame 0 to frame 1
+    hidden: Tensor  # (B, K, h, w) state of matching
     rounds: tuple[Solved, ...]  # depth and camera, round by round
 
     @property
@@ -153,20 +156,21 @@ class SharpAutoencoder4D(nn.Module):
         coarsest = one[-1]
         motion = torch.zeros_like(coarsest[:, :2], dtype=torch.float32)
         hidden = torch.zeros_like(coarsest[:, :1], dtype=torch.float32).repeat(1, self.config.hidden_channels, 1, 1)
-        for level in range(len(one) - 1, 0, -1):
+        for level in range(len(one) - 1, -1, -1):
             if level < len(one) - 1:
                 motion, hidden = finer(motion, hidden)
             motion, hidden = self.matching(one[level], two[level], motion, hidden, half, 4 * 2**level)
-        height, width = motion.shape[-2:]
-        ray = rays(height, width, focal)
-        flow = motion / pixels_of(focal, 8 * width)
-        mean = (sample(one[1], motion * (-0.5 / 8)) + sample(two[1], motion * (0.5 / 8))) / 2
-        known = torch.zeros_like(flow).repeat(1, 2, 1, 1)
+        coarse = resized(motion, 0.5)
+        mean = (sample(one[1], coarse * (-0.5 / 8)) + sample(two[1], coarse * (0.5 / 8))) / 2
+        height, width = coarse.shape[-2:]
+        ray, flow = rays(height, width, focal), coarse / pixels_of(focal, 8 * width)
+        xi, depth = search_twist(flow, ray)
         rounds = []
         for _ in range(ROUNDS):
-            prior, still = self.geometry(mean, flow, hidden, ray, known)
-            xi = solve_twist(flow, ray, prior.exp(), still)
-            known = evidence(flow, ray, prior.exp(), xi)
+            known = evidence(flow, ray, depth, xi)
+            prior, still = self.geometry(mean, flow, resized(hidden, 0.5), ray, known)
+            depth = prior.exp()
+            xi = solve_twist(flow, ray, depth, still)
             rounds.append(Solved(prior, still, xi))
         return Pair(motion, hidden, tuple(rounds))
 
@@ -185,31 +189,36 @@ class SharpAutoencoder4D(nn.Module):
 
     # Once a moment.
 
-    def make(self, first: Encoded, second: Encoded, pair: Pair, t: Tensor, focal: Tensor, offset: Tensor | None = None, use_flow: bool = True) -> Made:
-        """The picture at t <= 1/2, when `first` is the nearer frame.
+    def make(
+        self, first: Encoded, second: Encoded, pair: Pair, t: Tensor, focal: Tensor, offset: Tensor | None = None, use_flow: bool = True,
+        window: Window | None = None,
+    ) -> Made:  # fmt: skip
+        """The picture at t <= 1/2, when `first` is the nearer frame, or a window of it.
 
         Args:
             pair: of these frames in this order.
             t: (B, 1, 1, 1) in [0, 1/2]. focal: (B,).
             offset: (B, 4, 4), the moved camera's points to those of the camera at t, in units of the median depth.
             use_flow: False leaves the residual flow out: the camera alone moves.
+            window: (top, left, height, width) in px, multiples of 8; None for all.
         """
         one, two = first.features, second.features
+        height, width = first.padded.shape[-2:]
+        window = window or (0, 0, height, width)
+        corner = window[:2]
         difference = (first.padded - second.padded).abs().mean(dim=(1, 2, 3), keepdim=True)
         moved = difference / (difference + SAME)
         # What is at p at half time is at p + (t - 1/2) u at t: the motion at t is that at half time, a little way back.
-        anchor = pair.motion * ((0.5 - t) / 8)
-        stack = sample(torch.cat([pair.motion, pair.hidden, pair.solved.prior[:, None]], dim=1), anchor)
-        motion, hidden, prior = stack[:, :2], stack[:, 2:-1], stack[:, -1:]
-        middle, hidden = self.matching(one[1], two[1], motion, hidden, t, 8)
-        motion, hidden = finer(middle, hidden)
-        motion, hidden = self.matching(one[0], two[0], motion, hidden, t, 4)
+        anchor = part(pair.motion, 4, window) * ((0.5 - t) / 4)
+        stack = torch.cat([pair.motion, pair.hidden, resized(pair.solved.prior[:, None], 2)], dim=1)
+        stack = sample(stack, anchor, corner=(corner[0] // 4, corner[1] // 4))
+        before, hidden, prior = stack[:, :2], stack[:, 2:-1], stack[:, -1]
+        motion, hidden = self.matching(one[0], two[0], before, hidden, t, 4, corner)
         motion = motion * moved
-        height, width = motion.shape[-2:]
-        ray, pixels = rays(height, width, focal), pixels_of(focal, 4 * width)
+        ray, pixels = part(rays(height // 4, width // 4, focal), 4, window), pixels_of(focal, width)
         xi, moment = pair.solved.xi, t.flatten()[:, None]
         thetas = twist_matrix(xi * moment), twist_matrix(xi * (moment - 1))
-        scene = self.volume((first.code, second.code), thetas, motion, resized(prior, 2)[:, 0], ray, t, pixels, 4, moved)
+        scene = self.volume((first.code, second.code), thetas, motion, prior, ray, t, pixels, moved, corner)
         apart = 4 * t * (1 - t) * moved
         if offset is not None:
             scene = scene.seen_from(offset, ray, pixels / 4)
@@ -219,8 +228,8 @@ class SharpAutoencoder4D(nn.Module):
         camera = tuple(displacement(theta, ray, scene.inverse_depth) * pixels for theta in thetas)
         residual = scene.residual if use_flow else torch.zeros_like(scene.residual)
         moves = camera[0] - t * residual, camera[1] + (1 - t) * residual
-        fused = self.fusion((first.padded, second.padded), moves, scene.state, scene.own[:, None], t, apart)
-        return Made(pair, (middle, motion), scene, camera, fused)
+        fused = self.fusion((first.padded, second.padded), moves, scene.state, scene.own[:, None], t, apart, corner)
+        return Made(pair, (before, motion), scene, camera, fused)
 
     # Synthesis.
 
@@ -233,6 +242,7 @@ class SharpAutoencoder4D(nn.Module):
         *,
         focal: float | Tensor | None = None,
         use_flow: bool | None = None,
+        tile: int | None = None,
     ) -> SharpSynthesis:
         """The frame at time `t` between two frames, seen from the camera there or from one moved by `offset`.
 
@@ -243,8 +253,10 @@ class SharpAutoencoder4D(nn.Module):
             offset: (B, 6) or (6,) pose from the moved camera to the one at t (radians, normalised-cube units), see `geometry`.
             focal: focal length in widths of the picture, a number or (B,); None takes 1.
             use_flow: False leaves the residual flow out: what the camera alone explains.
+            tile: side in pixels, a multiple of 8, of the tiles in which a large frame is computed, without a seam; None for all at once.
         Raises:
-            ConfigError: t outside [0, 1], frames, t, focal or offset of a wrong shape or value.
+            ConfigError: t outside [0, 1], frames, t, focal, offset or tile of a wrong shape or value; too little memory without (smaller)
+                tiles; values that are not finite.
         """
         first, second = (x if isinstance(x, Encoded) else self.encode(x) for x in (first, second))
         if first.frame.shape != second.frame.shape:
@@ -258,16 +270,36 @@ class SharpAutoencoder4D(nn.Module):
         focal = numbers(NOMINAL_FOCAL if focal is None else focal, batch, device, "focal", "focal lengths")
         if not bool(((focal >= 0.1) & (focal <= 100)).all()):
             raise ConfigError(f"focal is {focal.tolist()}: give the focal length in widths of the picture, between 0.1 and 100.")
-        focal = focal * (first.frame.shape[-1] / first.padded.shape[-1])  # inside, widths are those of the padded picture
         view = None if offset is None else self.offset(offset, focal)
+        lens, focal = focal, focal * (first.frame.shape[-1] / first.padded.shape[-1])  # inside, widths are those of the padded picture
         forth, back = self._pair(first, second, focal)
-        # The nearer frame first. At half time the darker one, so that the order in which they are given makes no difference there either.
-        darker = second.frame.mean(dim=(1, 2, 3)) < first.frame.mean(dim=(1, 2, 3))
-        swap = (t > 0.5) | ((t == 0.5) & darker)
+        # The nearer frame first. At half time whichever is darker where they first differ, so that the order in which they are given makes no
+        # difference there either.
+        difference = (first.frame - second.frame).flatten(1)
+        place = (difference != 0).to(torch.uint8).argmax(dim=1, keepdim=True)
+        swap = (t > 0.5) | ((t == 0.5) & (difference.gather(1, place)[:, 0] > 0))
         near, far, pair = chosen(swap, first, second), chosen(swap, second, first), chosen(swap, forth, back)
         time = torch.where(swap, 1 - t, t).view(-1, 1, 1, 1)
-        made = self.make(near, far, pair, time, focal, view, use_flow is not False)
-        return self._typed(made, forth.solved.xi, swap, focal, first.frame.shape[-2:])
+        height, width = first.padded.shape[-2:]
+        # A moved camera slides planes by up to so much; a tile needs what slides in.
+        margin = MARGIN + (0 if view is None else reach(view, focal, height, width))
+        places = [((0, 0, height, width),) * 2] if tile is None else list(windows(height, width, tile, margin))
+        if not torch.is_grad_enabled():
+            largest = max(window[2] * window[3] for _, window in places)
+            require_memory(batch * largest, self.width, device, first.frame.shape[-2:])
+
+        def pieces() -> Iterator[tuple[Window, Window, dict[str, Tensor]]]:
+            for inner, window in places:
+                made = self.make(near, far, pair, time, focal, view, use_flow is not False, window)
+                yield inner, window, fields(made, swap)
+
+        found = next(pieces())[2] if tile is None else assembled(pieces(), height, width)
+        if not bool(found["image"].isfinite().all()):
+            raise ConfigError(
+                "The synthesised picture holds values that are not finite: look for them in the frames, or, under float16, which overflows "
+                "beyond 65,504, use bfloat16 or float32."
+            )
+        return self._typed(found, forth.solved.xi, lens, first.frame.shape[-2:])
 
     forward = synthesise
 
@@ -294,36 +326,61 @@ class SharpAutoencoder4D(nn.Module):
         theta = camera_of_cube(theta, 2 * focal)
         return homogeneous(torch.cat([theta[..., :3], theta[..., 3:] / (2 * focal)[:, None, None]], dim=2))
 
-    def _typed(self, made: Made, xi: Tensor, swap: Tensor, focal: Tensor, size: tuple[int, int]) -> SharpSynthesis:
-        """What the losses need, as the user reads it: in the user's order of the frames, cropped, and in the units of the interface."""
+    @property
+    def width(self) -> float:
+        """How much memory a pixel takes, beside preset `sharp`."""
+        config = self.config
+        return max(config.planes * config.volume_channels / 128, config.fusion_channels / 32, config.matching_channels / 64)
+
+    @staticmethod
+    def _typed(found: dict[str, Tensor], xi: Tensor, focal: Tensor, size: tuple[int, int]) -> SharpSynthesis:
+        """`fields` of the whole frame as the user reads them: cropped, and in the units of the interface."""
         height, width = size
-        fused, scene = made.fused, made.scene
-        sign = torch.where(swap, -1.0, 1.0)
-
-        def cropped(x: Tensor) -> Tensor:
-            return x[..., :height, :width]
-
-        near, far = (cropped(x) for x in fused.motion)
-        weights = cropped(fused.weights)
-        weights = torch.where(swap.view(-1, 1, 1, 1), weights[:, [1, 0, 2]], weights)
-        flow = scene.flow * sign.view(-1, 1, 1, 1, 1)
-        side = flow.new_tensor([2 / fused.image.shape[-1], 2 / fused.image.shape[-2]])
-        flow = F.pad(flow.movedim(2, -1) * side, (0, 1))  # along the planes, none across them
+        whole = found["image"].shape
+        pixels = {name: found[name][..., :height, :width] for name in ("image", "motion0", "motion1", "weights", "depth", "own")}
+        flow = found["flow"].movedim(2, -1) * found["flow"].new_tensor([2 / whole[-1], 2 / whole[-2]])
         theta = twist_matrix(xi)[:, :3]
         theta = torch.cat([theta[..., :3], theta[..., 3:] * (2 * focal)[:, None, None]], dim=2)
-        depth = cropped(resized(1 / scene.inverse_depth[:, None], 4))[:, 0]
         return SharpSynthesis(
-            image=cropped(fused.image).clamp(0, 1),
-            voxel_flow=flow,
+            image=pixels["image"].clamp(0, 1),
+            voxel_flow=F.pad(flow, (0, 1)),  # along the planes, none across them
             pose=theta_to_euler(camera_of_cube(theta, -2 * focal)),
-            codes=(*chosen_codes(swap, scene.codes), scene.state[:, :, None]),
-            depth=depth,
-            motion=(torch.where(swap.view(-1, 1, 1, 1), far, near), torch.where(swap.view(-1, 1, 1, 1), near, far)),
-            weights=weights,
-            density=scene.share,
-            own=cropped(resized(scene.own[:, None], 4))[:, 0],
-            focal=focal * (fused.image.shape[-1] / width),
+            codes=(found["code0"], found["code1"], found["state"][:, :, None]),
+            depth=pixels["depth"][:, 0],
+            motion=(pixels["motion0"], pixels["motion1"]),
+            weights=pixels["weights"],
+            density=found["density"],
+            own=pixels["own"][:, 0],
+            focal=focal,
         )
+
+
+def fields(made: Made, swap: Tensor) -> dict[str, Tensor]:
+    """What a synthesis says, (..., h, w) at stride 1 or 4, in the user's order of the frames: exchanged where `swap` (B,)."""
+    fused, scene = made.fused, made.scene
+    turned = swap.view(-1, 1, 1, 1)
+    near, far = fused.motion
+    return {
+        "image": fused.image,
+        "motion0": torch.where(turned, far, near),
+        "motion1": torch.where(turned, near, far),
+        "weights": torch.where(turned, fused.weights[:, [1, 0, 2]], fused.weights),
+        "depth": resized(1 / scene.inverse_depth[:, None], 4),
+        "own": resized(scene.own[:, None], 4),
+        "flow": scene.flow * torch.where(turned, -1.0, 1.0)[..., None],
+        "density": scene.share,
+        "code0": chosen(swap, *scene.codes),
+        "code1": chosen(swap, *scene.codes[::-1]),
+        "state": scene.state,
+    }
+
+
+def reach(offset: Tensor, focal: Tensor, height: int, width: int) -> int:
+    """Pixels, a multiple of 8, by which a camera's offset (B, 4, 4) moves the nearest plane at most."""
+    ray = rays(height // 8, width // 8, focal)
+    nearest = torch.full_like(ray[:, 0], NEAREST)
+    moved = displacement(offset, ray, nearest).abs().amax() * float((focal * width).max())
+    return min(8 * math.ceil(float(moved) / 8), 8 * math.ceil(max(height, width) / 8))
 
 
 def level_count(height: int, width: int) -> int:
@@ -359,8 +416,3 @@ def chosen(swap: Tensor, a, b):
         return tuple(chosen(swap, x, y) for x, y in zip(a, b, strict=True))
     names = [field.name for field in dataclasses.fields(a)]
     return type(a)(**{name: chosen(swap, getattr(a, name), getattr(b, name)) for name in names})
-
-
-def chosen_codes(swap: Tensor, codes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Both codes in the user's order."""
-    return chosen(swap, codes[0], codes[1]), chosen(swap, codes[1], codes[0])

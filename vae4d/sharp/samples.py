@@ -24,9 +24,9 @@ from ..errors import ClipError
 from ..files import atomic_path
 from ..geometry import compose, invert
 from ..scenes import WorldOptions, generate, motion, render
+from ..scenes.clips import SEEDS
 from ..scenes.collage import Sample, draw
 from ..scenes.collage_options import CollageOptions
-from ..scenes.clips import SEEDS
 from ..scenes.textures import Textures
 
 MOMENTS = 2  # targets drawn of a world

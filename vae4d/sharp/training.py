@@ -27,10 +27,11 @@ from ..parallel import average, connect, from_first, maximum, processes, rank, r
 from ..runlog import RunLog, restore
 from ..scenes import WorldOptions, load_textures
 from ..scenes.collage import Sample
+from ..scenes.textures import Textures
 from .camera import twist_matrix
 from .losses import WEIGHTS, losses
 from .model import Made, SharpAutoencoder4D
-from .samples import SEEDS, Source, Videos, draw_worlds, joined, nearer_first, world_pool
+from .samples import SEEDS, Source, Videos, WorldPool, draw_worlds, joined, nearer_first, world_pool
 
 AVERAGE = "average."  # before the names of averaged weights in newest.safetensors
 WARM_UP = 100  # steps in which the learning rate rises
@@ -49,7 +50,7 @@ class SharpTrainConfig:
 
     savepath: str  # folder of the run
     preset: str = "sharp"  # a preset of the sharp model
-    steps: int = 12_000  # batches in all
+    steps: int = 10_000  # batches in all
     bsize: int = 8  # samples a batch, of all processes together
     size: int = 128  # side of the pictures in pixels
     lr: float = 1e-3  # largest learning rate
@@ -74,7 +75,7 @@ class SharpTrainConfig:
     free = ("savepath", "data_root", "device", "compile", "max_minutes", "valid_freq", "save_freq", "restart")
 
     def __post_init__(self) -> None:
-        choice("preset of the sharp model", self.preset, [name for name, config in PRESETS.items() if isinstance(config, SharpConfig)])
+        choice("preset", self.preset, [name for name, config in PRESETS.items() if isinstance(config, SharpConfig)])
         choice("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
         choice("device", self.device, ("auto", "cpu"))
         lowest = {"steps": 1, "bsize": 1, "size": 64, "valid_freq": 1, "save_freq": 1}
@@ -94,6 +95,18 @@ class SharpTrainConfig:
             raise ConfigError("mixed_precision is 'fp16', which needs a GPU: use 'bf16' or 'no' on a CPU.")
 
 
+def drawn_worlds(
+    config: SharpTrainConfig, textures: Textures, device: torch.device, progress: Callable[[str], None]
+) -> WorldPool | None:
+    """The worlds of a training, drawn by the first process where they are not there yet; None where it takes none."""
+    if not config.worlds:
+        return None
+    options = WorldOptions(camera_motion=(0.3, 16.0), object_motion=(0.3, 20.0))
+    how = (config.worlds, config.size, config.seed * SEEDS, options, textures, Path(config.data_root) / "cache", device)
+    from_first(lambda: world_pool(*how, progress) and None)
+    return world_pool(*how, progress)
+
+
 @dataclasses.dataclass(eq=False)
 class Stage:
     """What `runlog` keeps of a run."""
@@ -103,9 +116,11 @@ class Stage:
     critic: None = None
 
 
-def train_sharp(config: SharpTrainConfig, progress: Callable[[str], None] = print) -> TrainResult:
+def train_sharp(config: SharpTrainConfig, progress: Callable[[str], None] = print, kind: type[Run] | None = None) -> TrainResult:
     """Train, or go on with the run in `config.savepath`; a finished run returns at once.
 
+    Args:
+        kind: what is run where another model or other weights of the losses are wanted; None takes `Run`.
     Raises:
         ConfigError, MissingInputError, CheckpointError, ClipError: an input is wrong; nothing is written then.
         TrainingError: a loss that is not finite; the batch is saved and the last good checkpoint intact.
@@ -114,7 +129,7 @@ def train_sharp(config: SharpTrainConfig, progress: Callable[[str], None] = prin
     connect()
     torch.set_flush_denormal(True)
     try:
-        return Run(config, progress if not rank() else lambda line: None).go()
+        return (kind or Run)(config, progress if not rank() else lambda line: None).go()
     finally:
         torch.set_flush_denormal(False)
 
@@ -123,12 +138,10 @@ class Run:
     """One call of `train_sharp`."""
 
     def __init__(self, config: SharpTrainConfig, progress: Callable[[str], None]):
-        from ..checkpoint import build_model, load_model  # which know this package
-
         self.config, self.progress = config, progress
         on_gpu = config.device == "auto" and torch.cuda.is_available()
         self.device = torch.device("cuda", rank() % torch.cuda.device_count()) if on_gpu else torch.device("cpu")
-        self.model = load_model(config.resume, config.preset) if config.resume else build_model(config.preset, config.seed)
+        self.model = self.start()
         textures = load_textures(config.textures or None, "train")
         videos = open_dataset(config.dataset, config.size, config.data_root).split("train") if config.dataset else []
         identity: dict[str, Any] = {k: v for k, v in dataclasses.asdict(config).items() if k not in config.free}
@@ -146,15 +159,21 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.mixed_precision == "fp16")
         if "scaler" in self.log.state:
             self.scaler.load_state_dict(self.log.state["scaler"])
-        pool = None
-        if config.worlds:
-            options = WorldOptions(camera_motion=(0.3, 16.0), object_motion=(0.3, 20.0))
-            how = (config.worlds, config.size, config.seed * SEEDS, options, textures, Path(config.data_root) / "cache", self.device)
-            from_first(lambda: world_pool(*how, self.progress) and None)
-            pool = world_pool(*how, self.progress)
+        pool = drawn_worlds(config, textures, self.device, self.progress)
         self.source = Source(config.size, textures.to(self.device), pool, config.world_share, self.device, config.seed)
         self.videos = Videos(videos, self.device) if videos else None
         self.times: list[tuple[float, float]] = []
+
+    def start(self) -> SharpAutoencoder4D:
+        """The model that a new run starts from."""
+        from ..checkpoint import build_model, load_model  # which know this package
+
+        config = self.config
+        return load_model(config.resume, config.preset) if config.resume else build_model(config.preset, config.seed)
+
+    def weights(self, progress: float) -> dict[str, float]:
+        """Of the losses, when this share of the steps is done: pictures decide at last."""
+        return WEIGHTS | {"flow": WEIGHTS["flow"] * (1 - (1 - FLOW_AT_LAST) * progress)}
 
     def go(self) -> TrainResult:
         """Steps from the log's step to the last."""
@@ -222,8 +241,7 @@ class Run:
         levels = int(math.log2(config.size // 32)) + 2 if deeper else None
         with torch.autocast(self.device.type, torch.float16 if config.mixed_precision == "fp16" else torch.bfloat16, config.mixed_precision != "no"):
             made = forward(batch, levels)
-        weights = WEIGHTS | {"flow": WEIGHTS["flow"] * (1 - (1 - FLOW_AT_LAST) * progress)}
-        found = losses(made, batch, known, weights)
+        found = losses(made, batch, known, self.weights(progress))
         self.adam.zero_grad()
         self.scaler.scale(found["loss"]).backward()
         self.scaler.unscale_(self.adam)

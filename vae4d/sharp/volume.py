@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import SharpConfig
 from ..modules import SmoothConv3d
 from .camera import displacement
-from ..config import SharpConfig
 from .features import LEAK, sample
 from .geometry import FARTHEST, NEAREST
 
+STRIDE = 4  # pixels a cell of the codes
 SHARPNESS = 4.0  # of the softmax over planes, and of the gate of own motion
 
 
@@ -49,8 +50,8 @@ class Scene:
     def seen_from(self, offset: Tensor, ray: Tensor, cells: Tensor) -> Scene:
         """The same moment from a moved camera: planes slide by their depth, and are composited front to back.
 
-        A plane keeps its distance from the camera, as in a multiplane image (Zhou et al. 2018, arXiv 1805.09817), so the camera's motion should
-        be small beside the depth.
+        A plane keeps its distance from the camera, as in a multiplane image (Zhou et al. 2018, arXiv 1805.09817), so the camera's
+        motion should be small beside the depth.
 
         Args:
             offset: (B, 4, 4), the moved camera's points to this one's. cells: (B, 1, 1, 1) cells a unit of ray.
@@ -72,10 +73,10 @@ def plane_motion(theta: Tensor, ray: Tensor, planes: int) -> Tensor:
     return displacement(theta, ray[:, :, None].expand(-1, -1, planes, -1, -1), depth).transpose(1, 2)
 
 
-def carry(code: Tensor, motion: Tensor) -> Tensor:
-    """A code (B, C, D, h, w) with each plane sampled along its own motion (B, D, 2, h, w) in cells."""
+def carry(code: Tensor, motion: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
+    """A code (B, C, D, H, W) with each plane sampled along its own motion (B, D, 2, h, w), in cells, from the cell `corner` on."""
     planes = code.transpose(1, 2).flatten(0, 1)
-    return sample(planes, motion.flatten(0, 1)).unflatten(0, motion.shape[:2]).transpose(1, 2)
+    return sample(planes, motion.flatten(0, 1), corner=corner).unflatten(0, motion.shape[:2]).transpose(1, 2)
 
 
 class Conv3d(nn.Module):
@@ -112,18 +113,20 @@ class Volume(nn.Module):
 
     def forward(
         self, codes: tuple[Tensor, Tensor], thetas: tuple[Tensor, Tensor], motion: Tensor, prior: Tensor, ray: Tensor, t: Tensor,
-        pixels: Tensor, stride: int, moved: Tensor,
+        pixels: Tensor, moved: Tensor, corner: tuple[int, int] = (0, 0),
     ) -> Scene:  # fmt: skip
         """
         Args:
             codes: of both frames.
             thetas: (B, 4, 4) each, the target camera's points to the first and to the second camera's.
             motion: (B, 2, h, w) px that matching found. prior: (B, h, w) log inverse depth.
-            ray: (B, 2, h, w). t: (B, 1, 1, 1). pixels: (B, 1, 1, 1) pixels a unit of ray. stride: pixels a cell.
+            ray: (B, 2, h, w). t: (B, 1, 1, 1). pixels: (B, 1, 1, 1) pixels a unit of ray.
             moved: (B, 1, 1, 1) in [0, 1], 0 where nothing can move.
+            corner: (row, column) in px at which motion, prior and ray begin; the codes are whole.
         """
+        cell = corner[0] // STRIDE, corner[1] // STRIDE
         moves = [plane_motion(theta, ray, self.planes) * pixels[:, None] for theta in thetas]
-        one, two = (carry(code, move / stride) for code, move in zip(codes, moves, strict=True))
+        one, two = (carry(code, move / STRIDE, cell) for code, move in zip(codes, moves, strict=True))
         rest = motion[:, None] - (moves[1] - moves[0])  # what the camera leaves unexplained on each plane
         log = plane_depths(self.planes, motion.device).log().view(1, 1, -1, 1, 1).expand(len(motion), -1, -1, *motion.shape[-2:])
         hint = prior[:, None, None] - log
@@ -137,5 +140,5 @@ class Volume(nn.Module):
         # At the start a voxel counts by how near its plane is to the first depth, and half of what the camera leaves is its own motion.
         share = torch.softmax(SHARPNESS * density - 2 * hint[:, 0].square(), dim=1)
         gate = torch.sigmoid(SHARPNESS * gate)
-        flow = gate[:, :, None] * rest + torch.stack(delta, dim=2) * (stride * moved[:, None])
+        flow = gate[:, :, None] * rest + torch.stack(delta, dim=2) * (STRIDE * moved[:, None])
         return Scene.composited((one, two), share, flow, gate, state.float())
