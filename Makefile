@@ -9,6 +9,8 @@
 # make lab            set up, then open JupyterLab on the notebooks
 # make bench          print speed and memory figures
 # make weights        train the weights that come along anew, by the recipe of vae4d/weights/small.md (results in outputs/weights/)
+# make sharp          train the sharp model anew on all cores, and score it beside the one that comes along (results in outputs/sharp/);
+#                     about an hour on two cores; interrupted, the same command goes on. On one GPU: make sharp-gpu
 # make clean          remove results, prepared clips and caches; videos, weights and .venv stay
 
 SHELL := /bin/bash
@@ -21,7 +23,7 @@ ASSETS := data/weights/vgg16.safetensors data/weights/alexnet.safetensors \
           data/samples/bigbuckbunny.mp4 data/samples/carphone_pristine.mp4 data/samples/bikes.mp4
 OPTIONS = $(if $(VIDEO),--video "$(VIDEO)") $(foreach setting,$(SET),--set '$(setting)')
 
-.PHONY: setup run full test test-slow evaluate lab bench weights clean
+.PHONY: setup run full test test-slow evaluate lab bench weights sharp sharp-gpu clean
 
 setup: $(STAMP)
 	@for file in $(ASSETS); do test -s $$file || exec $(RUN) assets; done
@@ -70,6 +72,18 @@ weights: setup
 	$(RUN) train flow --savepath outputs/weights/4-flow --resume outputs/weights/3-perceptual/best.safetensors $(WORLDS) \
 		--scenes 1000 --scene-share 0.8 --object-motion 8 --bsize 1 --pairs 2 --triplets 1 --perceptual-size 0 --lr 1e-4 \
 		--reconstruction-substeps 1 --interpolation-substeps 1 --mixed-precision bf16 --max-steps 185 --valid-freq 60 --valid-clips 10
+
+# A process a core with one thread each: threads that share the many small steps of this model mostly wait for each other.
+PROCESSES ?= 2
+TRAIN_SHARP := -m vae4d train-sharp --savepath
+sharp: setup
+	$(VENV)/bin/python -m torch.distributed.run --standalone --nproc-per-node $(PROCESSES) $(TRAIN_SHARP) outputs/sharp/run
+	$(RUN) evaluate --checkpoint sharp outputs/sharp/run/best.safetensors --output outputs/sharp/benchmark
+
+# Pieces of nine minutes; the same command goes on.
+sharp-gpu: setup
+	$(VENV)/bin/python $(TRAIN_SHARP) outputs/sharp-gpu/run --bsize 64 --steps 8000 --worlds 8000 --max-minutes 9
+	$(RUN) evaluate --device cuda --checkpoint sharp outputs/sharp-gpu/run/best.safetensors --output outputs/sharp-gpu/benchmark
 
 clean:
 	rm -rf outputs/* data/cache build *.egg-info .pytest_cache .ruff_cache

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from vae4d import bench, bench_flow
+from vae4d import bench, bench_flow, bench_sharp
 from vae4d.bench_flow import ALL, BFLOAT16, FROZEN, OURS, SUBSTEPS, Job, Times
 from vae4d.perceptual import VGGFeatures
 
@@ -92,3 +92,41 @@ def test_frames_in_between_are_those_of_the_naive_form():
     ]
     for line in lines:
         assert " x; largest difference" in line and float(line.rsplit(" ", 1)[1]) < 1e-5
+
+
+def number(line: str, after: str) -> float:
+    """The number that stands behind some words of a line."""
+    return float(line.split(after, 1)[1].split()[0].rstrip(",;"))
+
+
+def test_a_sharp_frame_is_timed_beside_flow_and_ffmpeg():
+    lines: list[str] = []
+    bench_sharp.frame_in_between(lines.append, 64, 1)
+    assert len(lines) == 3 and lines[0].startswith("sharp 64 px, float32") and "once a pair" in lines[0]
+    ours = number(lines[0], "a frame in between ")
+    for line, name in zip(lines[1:], ("DIS", "minterpolate"), strict=True):
+        assert name in line and ours > 0 and line.endswith(" x as long")
+
+
+def test_bfloat16_is_another_picture_but_hardly():
+    lines: list[str] = []
+    bench_sharp.bfloat16(lines.append, 64, 1)
+    assert 0 < number(lines[0], "off by at most ") < 0.1
+
+
+def test_tiles_give_the_same_picture(monkeypatch):
+    monkeypatch.setattr(bench_sharp, "apart", lambda function, *arguments: function(*arguments))  # a process each takes seconds
+    lines: list[str] = []
+    bench_sharp.tiles(lines.append, 384, 320, 256)
+    assert number(lines[0], "difference of a pixel ") < 1e-4 and "in tiles of 256 px" in lines[0]
+    alone = bench_sharp.tiled(64, 72, None)[1]
+    assert alone.shape == (1, 3, 64, 72) and alone.std() > 0.05
+
+
+def test_every_part_of_the_measured_model_says_something():
+    model, (first, second) = bench_sharp.busy(), bench_sharp.moved(64, 64)
+    assert all(bool(parameter.any()) for parameter in model.parameters() if parameter.ndim > 1)
+    assert torch.equal(first[..., 2:, 4:], second[..., :-2, :-4])  # 4 px to the left, 2 px up
+    with torch.no_grad():
+        made = model.synthesise(first, second, 0.5)
+    assert all(float(part.abs().max()) > 1e-3 for part in (*made.motion, made.voxel_flow, made.weights[:, 2]))

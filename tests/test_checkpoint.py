@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from vae4d import build_model, load_model
+from vae4d import build_model, checkpoint, load_model
 from vae4d.checkpoint import locate, read_checkpoint, save_checkpoint, shipped
 from vae4d.errors import CheckpointError, ConfigError, MissingInputError, StorageError
 from vae4d.files import atomic_path, sha256
@@ -42,6 +43,7 @@ def test_shipped_weights_are_found_by_name_and_described(tmp_path):
         assert load_model(name).flow_trained
         card = path.with_suffix(".md").read_text(encoding="utf-8")
         assert sha256(path) in card, f"the card of {name} is of other weights"
+        assert f"{sha256(path)}  {path.name}" in (checkpoint.WEIGHTS / checkpoint.CHECKSUMS).read_text(encoding="utf-8").splitlines()
         for part in ("Recipe", "Data", "Figures", "Limits", "Licence"):
             assert f"## {part}" in card
     assert locate("small.safetensors") == Path("small.safetensors") and locate(tmp_path / "small") == tmp_path / "small"
@@ -171,3 +173,17 @@ def test_an_unwritable_folder_is_said(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="Cannot write"), atomic_path(tmp_path / "file" / "x.txt"):
         pass
+
+
+def test_shipped_weights_that_were_altered_are_refused(tmp_path, monkeypatch):
+    folder = tmp_path / "weights"
+    shutil.copytree(checkpoint.WEIGHTS, folder)
+    monkeypatch.setattr(checkpoint, "WEIGHTS", folder)
+    assert read_checkpoint("small")
+    content = bytearray((folder / "small.safetensors").read_bytes())
+    content[-5] ^= 1  # one bit of a weight: still a whole safetensors file
+    (folder / "small.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):
+        read_checkpoint("small")
+    elsewhere = shutil.copy(folder / "small.safetensors", tmp_path / "mine.safetensors")
+    assert read_checkpoint(elsewhere)  # only what came with the package has a checksum

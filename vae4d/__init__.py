@@ -1,6 +1,7 @@
 """vae4d: 4D video autoencoders for research, from two frames to any moment and camera between them."""
 
 from .checkpoint import build_model, load_model
+from .checkpoint import load_model as load
 from .config import PRESETS, ModelConfig, SharpConfig
 from .model import Encoded, Synthesis, VideoAutoencoder4D
 from .sharp.model import SharpAutoencoder4D, SharpSynthesis
@@ -8,5 +9,5 @@ from .sharp.model import SharpAutoencoder4D, SharpSynthesis
 __version__ = "0.1.0"
 __all__ = [
     "PRESETS", "Encoded", "ModelConfig", "SharpAutoencoder4D", "SharpConfig", "SharpSynthesis", "Synthesis", "VideoAutoencoder4D",
-    "build_model", "load_model",
+    "build_model", "load", "load_model",
 ]  # fmt: skip

@@ -118,6 +118,13 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
         add_fields(part, JobOptions)
     part.set_defaults(command=synthesise)
 
+    part = commands.add_parser("showcase", help="make the README's pictures again: a strip and an animation of one pair of frames")
+    if chosen == "showcase":
+        from .workbook.opening import ShowcaseOptions
+
+        add_fields(part, ShowcaseOptions)
+    part.set_defaults(command=showcase)
+
     part = commands.add_parser("score", help="score predicted videos or camera paths as published, and without its defects")
     if chosen == "score":
         from .evaluation.score_command import add_options
@@ -216,6 +223,13 @@ def synthesise(arguments: argparse.Namespace) -> None:
     folder = run_job(from_fields(JobOptions, arguments), functools.partial(print, flush=True))
     if rank() == 0:
         print(f"Written to {folder}")
+
+
+def showcase(arguments: argparse.Namespace) -> None:
+    from .workbook.opening import ShowcaseOptions, showcase
+
+    for path in showcase(from_fields(ShowcaseOptions, arguments)):
+        print(f"Written to {path}")
 
 
 def score(arguments: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from torch.utils.benchmark import Timer
 
 from . import naive
 from .bench_flow import Say, flow_stage_against_naive, in_turn
+from .bench_sharp import sharp
 from .checkpoint import build_model
 from .clips.cache import prepare
 from .clips.datasets import SAMPLES, prepare_dataset
@@ -33,7 +34,7 @@ from .workbook.notebook import peak_memory
 
 
 def main(data_root: str | Path = "data", say: Say = print) -> None:
-    """Decoding, procedural scenes, synthesis of both presets, both training stages and scoring, a line each.
+    """Decoding, procedural scenes, synthesis of all presets, both training stages and scoring, a line each.
 
     Raises:
         MissingInputError: the sample clips were not fetched (`make setup`).
@@ -46,6 +47,7 @@ def main(data_root: str | Path = "data", say: Say = print) -> None:
     for preset, semantics in (("small", "repaired"), ("small", "published"), ("original", "repaired"), ("original", "published")):
         synthesis(preset, semantics, device, say)
     frame_against_naive(device, say)
+    sharp(device, say)
     flow_stage_against_naive(Path(data_root), device, say)
     training(Path(data_root), say)
     scoring(Path(data_root), say)

@@ -21,13 +21,14 @@ from torch import Tensor
 from .config import PRESETS, choice, preset
 from .errors import CheckpointError, ConfigError, MissingInputError
 from .family import Config, Model, model_of
-from .files import atomic_path
+from .files import atomic_path, sha256
 from .model import FLOW_MODULES, VideoAutoencoder4D
 from .original_checkpoint import SUFFIXES, differences, fitting_config, is_original, listed, read_original, write_original
 
 FORMAT = 1
 STAGES = ("base", "flow", "sharp")
 FREE_FIELDS = ("scale_rotate", "scale_translate", "padding_mode")  # fields of ModelConfig that carry no weights
+CHECKSUMS = "SHA256SUMS"  # beside them, as `sha256sum -c` reads it
 WEIGHTS = Path(__file__).parent / "weights"  # checkpoints that come with the package, each with a model card beside it
 
 
@@ -39,6 +40,19 @@ def shipped() -> list[str]:
 def locate(checkpoint: str | Path) -> Path:
     """A checkpoint's path, given by itself or by the name of one that comes with the package (such as "small")."""
     return WEIGHTS / f"{checkpoint}.safetensors" if str(checkpoint) in shipped() else Path(checkpoint)
+
+
+def verify(path: Path) -> None:
+    """Compare a checkpoint that comes with the package with its checksum there; others have none.
+
+    Raises:
+        CheckpointError: it was truncated or altered.
+    """
+    if path.parent != WEIGHTS:
+        return
+    sums = dict(reversed(line.split(maxsplit=1)) for line in (WEIGHTS / CHECKSUMS).read_text(encoding="utf-8").splitlines())
+    if sha256(path) != sums.get(path.name):
+        raise CheckpointError(f"{path} is not the file that came with the package (its SHA-256 differs): install vae4d again.")
 
 
 def save_checkpoint(
@@ -77,6 +91,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict, dict[str, Tensor]]:
         names = "".join(f", or name one that is here already: {name}" for name in shipped())
         remedy = f"run notebooks 02_train_autoencoder and 03_train_flow, or correct the path{names}"
         raise MissingInputError(f"There is no checkpoint {path}: {remedy}.")
+    verify(path)
     try:
         if is_original(path):
             return described(path, *read_original(path))
@@ -151,7 +166,7 @@ def changed(config: Config, changes: dict) -> Config:
     fields = {field.name for field in dataclasses.fields(config)}
     for name, value in changes.items():
         if name in FREE_FIELDS and name not in fields:
-            raise ConfigError(f"{name} is an option of the faithful model, and this checkpoint is of preset {config.preset!r}: leave it out.")
+            raise ConfigError(f"{name} is an option of the faithful model, and this one is of preset {config.preset!r}: leave it out.")
         if name not in FREE_FIELDS:
             raise ConfigError(f"{name} belongs to a checkpoint's weights: change {', '.join(FREE_FIELDS)}, or train another model.")
         if name != "padding_mode" and not (isinstance(value, int | float) and math.isfinite(value)):
@@ -184,7 +199,8 @@ def convert(source: str | Path, target: str | Path) -> str:
         count = len(model.state_dict())
     else:
         if not isinstance(model, VideoAutoencoder4D):
-            raise ConfigError(f"{source} is of preset {model.config.preset!r}, which the original system does not know: choose .safetensors.")
+            known = f"{source} is of preset {model.config.preset!r}, which the original system does not know"
+            raise ConfigError(f"{known}: choose .safetensors.")
         count = write_original(target, model)
     ignored = f"; ignored: {', '.join(meta['ignored'])}" if meta.get("ignored") else ""
     return f"{target}: preset {model.config.preset}, {meta['stage']} stage, {count} tensors, from {source}{ignored}"

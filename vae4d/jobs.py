@@ -9,8 +9,8 @@ one folder, `<savepath>/<mode>/<clip id>/`, which appears whole:
 - pairs: `input.png`, `output.png`, `target.png`, frames 0, 1 predicted, 1.
 - trajectory: `trajectory.txt`, 12 numbers a line (3x4 row-major); `cameras.json` where the clip has true cameras.
 
-A sharp checkpoint does interpolate and trajectory, whose path is then the camera's own; it has no codes to draw the others from. It is told the
-lens where the clip's cameras are known.
+A sharp checkpoint does interpolate and trajectory, whose path is then the camera's own; it has no codes to draw the others from. It is told
+the lens where the clip's cameras are known.
 
 `clip.json` says what was taken and is written last; `options.json` beside the clips says how. A second call does what is missing. Cuts are
 not looked at, as in the published system. Processes that `accelerate launch` starts share the clips.
@@ -143,7 +143,7 @@ class JobOptions:
             f"clean_limit {self.clean_limit:g}": self.clean_limit,
         }
         for what in (what for what, wrong in asked.items() if wrong):
-            raise ConfigError(f"{what} needs codes that pictures are drawn from, and {self.resume} is sharp: change it, or take a faithful model.")
+            raise ConfigError(f"{what} needs codes to draw from, and {self.resume} is a sharp model: change it, or take a faithful one.")
 
     def record(self) -> dict[str, Any]:
         """What decides the result, for options.json; the checkpoint counts by its content."""

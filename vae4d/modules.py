@@ -42,20 +42,22 @@ def resnet_trunk(layers: tuple[int, ...], width: int) -> nn.Sequential:
 class SmoothConv3d(nn.Conv3d):
     """3 x 3 x 3 convolution of stride 1 with zero padding: same shape in and out, keys and values of `nn.Conv3d`.
 
-    On the CPU a thin one is computed as one 2D convolution over every slice and its two neighbours: with fewer than 32 channels the CPU's
-    own 3D kernel takes 5 to 11 times as long; with more it is the faster one, and faster still with channels last (docs/lab-log.md).
+    On the CPU PyTorch takes a slow way for thin ones in float32 (docs/lab-log.md): without gradients oneDNN is called directly, with
+    gradients one 2D convolution over every slice and its two neighbours. Wide ones gain by channels last; bfloat16 needs neither.
     """
 
-    thin = 32
+    thin = 32  # channels
 
     def __init__(self, channels: int, out: int):
         super().__init__(channels, out, 3, padding=1)
 
     def forward(self, code: Tensor) -> Tensor:
-        if code.device.type != "cpu":
+        if code.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return super().forward(code)
         if max(self.in_channels, self.out_channels) >= self.thin:
             return super().forward(code.contiguous(memory_format=torch.channels_last_3d))
+        if not torch.is_grad_enabled() and torch.backends.mkldnn.is_available():
+            return torch.mkldnn_convolution(code, self.weight, self.bias, self.padding, self.stride, self.dilation, 1)
         depth = code.shape[2]
         padded = F.pad(code, (0, 0, 0, 0, 1, 1))  # an empty slice before the first and after the last
         neighbours = torch.cat([padded[:, :, i : i + depth] for i in range(3)], dim=1)  # (B, 3 C, D, h, w)

@@ -128,8 +128,10 @@ class RunLog:
             if key != "step":
                 self._events.add_scalar(f"{name}/{key}", value, row["step"])
 
-    def save(self, stage: Stage, adams: dict[str, torch.optim.Optimizer], state: dict, tensors: dict[str, Tensor] | None = None) -> None:
-        """Write newest.safetensors: weights, the tensors of the optimisers and of the critic, further `tensors`, and `state` (with `step`)."""
+    def save(
+        self, stage: Stage, adams: dict[str, torch.optim.Optimizer], state: dict, tensors: dict[str, Tensor] | None = None
+    ) -> None:
+        """Write newest.safetensors: weights, the tensors of optimisers and critic, further `tensors`, and `state` (with `step`)."""
         self.state = state
         if rank():
             return

@@ -32,7 +32,9 @@ class Fusion(nn.Module):
     def __init__(self, config: SharpConfig):
         super().__init__()
         width, state = config.fusion_channels, config.volume_channels
-        self.refine = nn.Sequential(conv(24 + 12 + state + 6, width), conv(width, width), conv(width, width), conv(width, width), head(width, 4))
+        self.refine = nn.Sequential(
+            conv(24 + 12 + state + 6, width), conv(width, width), conv(width, width), conv(width, width), head(width, 4)
+        )
         self.enter = nn.Sequential(conv(24 + 12 + state + 4 + 8, width), conv(width, width))
         self.down = nn.Sequential(conv(width, width + 16, stride=2), conv(width + 16, width + 16), conv(width + 16, width + 16))
         self.join = nn.Sequential(conv(2 * width + 16, width), conv(width, width))

@@ -1,9 +1,9 @@
 """Coarse to fine: how the picture moves from frame 0 to frame 1, on the grid of the moment in between.
 
-At a pixel p of the moment t, the motion u(p) says that frame 0 shows at p - t u what frame 1 shows at p + (1 - t) u. Features of both frames,
-carried to t along the motion so far, are compared at all displacements within `RADIUS` cells, each split evenly between both frames; a small
-network turns the comparison into a better motion. One network serves all levels (as in UPR-Net, Jin et al., CVPR 2023), so larger frames
-only take more levels. Motions are in pixels of the full frame.
+At a pixel p of the moment t, the motion u(p) says that frame 0 shows at p - t u what frame 1 shows at p + (1 - t) u. Features of both
+frames, carried to t along the motion so far, are compared at all displacements within `RADIUS` cells, each split evenly between both; a
+small network turns the comparison into a better motion. One network serves all levels (as in UPR-Net, Jin et al., CVPR 2023), so larger
+frames only take more levels. Motions are in pixels of the full frame.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def correlation(first: Tensor, second: Tensor) -> Tensor:
     """(B, 49, h, w): cosine between both frames' features, frame 0's shifted by one half of a displacement, frame 1's by the other."""
     height, width = first.shape[-2:]
     pad = (RADIUS + 1) // 2
-    first, second = (F.pad(F.normalize(x, dim=1, eps=1e-3), (pad,) * 4) for x in (first, second))
+    first, second = (F.pad(x * (x * x).sum(1, keepdim=True).clamp_min(1e-6).rsqrt(), (pad,) * 4) for x in (first, second))
     costs = []
     for dy, dx in SPLITS:
         y0, x0 = -(dy // 2), -(dx // 2)

@@ -4,18 +4,20 @@
                             |                                  +--> volume --> depth, residual flow --> motion of every pixel --+
     frame 1 --encoder--> features 1 --volume.lift--> code 1 ---+      ^                                                         |
                             |                                         |                                                         v
-                        matching --> motion --> geometry --> twist (camera), inverse depth             frames 0 and 1 --> fusion --> image
+                        matching --> motion --> geometry --> twist (camera), inverse depth            frames 0 and 1 --> fusion --> image
 
-Once a pair (`pair`): matching finds the motion at t = 1/2, coarse to fine, and geometry the camera's twist and a first inverse depth. Once a
-moment (`make`): matching refines the motion at t; both codes are carried to the camera at t, exp(t xi), plane by plane; the volume says for
-every voxel how much of the pixel it is and how it moves by itself; camera and residual flow together move the pixels of both frames, which
-are fused. With all heads at zero, as they start, the image is the linear blend. The nearer frame comes first inside, so swapping the frames
-mirrors t exactly; t = 0 and 1 give back the frames; equal frames give no motion and no pose.
+Once a pair (`pair`): matching finds the motion at t = 1/2, coarse to fine; the camera that explains it best is searched, whatever the
+depth; geometry says what stands still and how far it is, and the camera is solved again. Once a moment (`make`): matching refines the motion at t;
+both codes are carried to the camera at t, exp(t xi), plane by plane; the volume says for every voxel how much of the pixel it is and how it
+moves by itself; camera and residual flow together move the pixels of both frames, which are fused.
 
-Conventions: frames RGB float in [0, 1], (B, 3, H, W), of any size from 16 px; h = H' / 4 and w = W' / 4, where H' x W' is H x W padded at the
-right and the lower border to whole cells of the coarsest level. Codes (B, C, D, h, w), D planes of inverse depth, far to near. Motions and
-flows in pixels, x right, y down. Inverse depth in units of the inverse of the scene's median depth. Twists as in `camera`; the poses of
-`Synthesis` and of offsets as in `geometry`, where a point at the median depth moves by as many pixels as in the cube of the faithful model.
+By construction: with all heads at zero, as they start, the image is the linear blend; swapping the frames mirrors t, as the nearer frame
+comes first inside; t = 0 and 1 give back the frames; equal frames give no motion and no pose.
+
+Conventions: frames RGB float in [0, 1], (B, 3, H, W), of any size from 16 px; h = H' / 4 and w = W' / 4, where H' x W' is H x W padded at
+the right and the lower border to whole cells of the coarsest level. Codes (B, C, D, h, w), D planes of inverse depth, far to near. Motions
+and flows in pixels, x right, y down. Inverse depth in units of the inverse of the scene's median depth. Twists as in `camera`; the poses of
+`Synthesis` and of offsets as in `geometry`: a point at the median depth moves by as many pixels as in the cube of the faithful model.
 """
 
 from __future__ import annotations
@@ -92,8 +94,11 @@ class Made:
 
 @dataclass(frozen=True)
 class SharpSynthesis(Synthesis):
-    """What one synthesis gives. Beside the faithful model's: `voxel_flow` (B, D, h, w, 3) is residual, without the camera's share, and lies on
-    the planes of inverse depth; `codes` are both frames' carried to the target, and what the voxels tell the pixels, (B, K, 1, h, w)."""
+    """What one synthesis gives.
+
+    Beside the faithful model's: `voxel_flow` (B, D, h, w, 3) is residual, without the camera's share, and lies on the planes of inverse
+    depth; `codes` are both frames' carried to the target, and what the voxels tell the pixels, (B, K, 1, h, w).
+    """
 
     depth: Tensor  # (B, H, W), the scene's median is about 1
     motion: tuple[Tensor, Tensor]  # (B, 2, H, W) px each, from the target to frame 0 and to frame 1
@@ -273,8 +278,8 @@ class SharpAutoencoder4D(nn.Module):
         view = None if offset is None else self.offset(offset, focal)
         lens, focal = focal, focal * (first.frame.shape[-1] / first.padded.shape[-1])  # inside, widths are those of the padded picture
         forth, back = self._pair(first, second, focal)
-        # The nearer frame first. At half time whichever is darker where they first differ, so that the order in which they are given makes no
-        # difference there either.
+        # The nearer frame first. At half time that which is darker where they first differ, so that the order in which they are given
+        # makes no difference there either.
         difference = (first.frame - second.frame).flatten(1)
         place = (difference != 0).to(torch.uint8).argmax(dim=1, keepdim=True)
         swap = (t > 0.5) | ((t == 0.5) & (difference.gather(1, place)[:, 0] > 0))

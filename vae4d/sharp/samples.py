@@ -33,6 +33,7 @@ MOMENTS = 2  # targets drawn of a world
 AT_ONCE = 16  # worlds drawn together
 MARGIN = 0.12  # of the time at both ends, where nothing is asked
 CAMERA_MOTION, OBJECT_MOTION = (0.5, 20.0), (1.0, 28.0)  # px at 128, of collages in the end
+POOL_VERSION = 1  # raise it when the same seeds give other samples: pools are drawn anew
 MOVED = 1e-4  # world units; what goes less far by itself stands still
 PICTURES, FIELDS = ("first", "target", "second"), ("flow0", "flow1", "depth")
 
@@ -49,9 +50,8 @@ def draw_worlds(seeds: list[int], size: int, options: WorldOptions, textures: Te
         near, far = (motion(world, view, end) for end in ends)
         own = (far.scene_flow - near.scene_flow).square().sum(1).sqrt() > MOVED
         time, focal = torch.full((len(seeds),), t, device=pose.device), view.camera.intrinsics[:, 0, 0] / size
-        found.append(
-            Sample(ends[0].image, view.image, ends[1].image, time, focal, near.flow, far.flow, near.visible, far.visible, view.depth, pose, own)
-        )
+        pictures, seen = (ends[0].image, view.image, ends[1].image), (near.visible, far.visible)
+        found.append(Sample(*pictures, time, focal, near.flow, far.flow, *seen, view.depth, pose, own))
     return joined(found)
 
 
@@ -95,7 +95,8 @@ def world_pool(
         StorageError: the disk is full, or the folder cannot be written.
         ClipError: another process is drawing the same pool.
     """
-    identity = {"count": count, "size": size, "seed": seed, "options": dataclasses.asdict(options), "textures": textures.sha256, "version": 1}
+    identity: dict = {"count": count, "size": size, "seed": seed, "options": dataclasses.asdict(options)}
+    identity |= {"textures": textures.sha256, "version": POOL_VERSION}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     path = root / f"worlds-{digest}-{size}" / "samples.safetensors"
     if not path.is_file():
@@ -109,7 +110,7 @@ def world_pool(
             with atomic_path(path) as partial:
                 save_file({name: torch.cat([d[name] for d in drawn]) for name in drawn[0]}, partial)
     with safe_open(path, framework="pt") as stream:
-        return WorldPool({name: stream.get_tensor(name) for name in stream.keys()})
+        return WorldPool({name: stream.get_tensor(name) for name in stream.keys()})  # noqa: SIM118 - it is no dict
 
 
 class Groups(torch.utils.data.Dataset):
@@ -132,7 +133,8 @@ def drawn_groups(groups: list[list[int]], size: int, options: WorldOptions, text
         yield from (WorldPool.packed(draw_worlds(group, size, options, on_device, device)) for group in groups)
     else:
         workers = os.cpu_count() or 1
-        yield from torch.utils.data.DataLoader(Groups(groups, size, options, textures), batch_size=None, num_workers=workers if workers > 1 else 0)
+        drawn = Groups(groups, size, options, textures)
+        yield from torch.utils.data.DataLoader(drawn, batch_size=None, num_workers=workers if workers > 1 else 0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,9 +157,8 @@ class Source:
             index = torch.randint(len(self.pool), (worlds,), generator=rng)
             parts.append(varied(self.pool.take(index, self.device), rng))
         if count > worlds:
-            options = CollageOptions(
-                sprites=(2, 7), camera_motion=scaled(CAMERA_MOTION, reach), object_motion=scaled(OBJECT_MOTION, reach), still=0.1, still_worlds=0.15
-            )
+            motion = {"camera_motion": scaled(CAMERA_MOTION, reach), "object_motion": scaled(OBJECT_MOTION, reach)}
+            options = CollageOptions(sprites=(2, 7), still=0.1, still_worlds=0.15, **motion)
             parts.append(draw(count - worlds, self.size, self.textures, rng, options, device=self.device))
         sample = joined(parts)
         return nearer_first(mirrored(sample) if float(torch.rand(1, generator=rng)) < 0.5 else sample)

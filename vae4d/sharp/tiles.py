@@ -71,6 +71,6 @@ def require_memory(pixels: int, scale: float, device: torch.device, size: tuple[
     needed = pixels * BYTES * scale
     if needed > free:
         raise ConfigError(
-            f"A frame of {size[1]} x {size[0]} px needs about {needed / 1e9:.1f} GB at once, and {free / 1e9:.1f} GB are free: give tile=512, "
-            "which computes it in tiles of that side without a seam (smaller if that is still too much), or shrink the frames."
+            f"A frame of {size[1]} x {size[0]} px needs about {needed / 1e9:.2g} GB at once, and {free / 1e9:.2g} GB are free: "
+            "give tile=512, which computes it in tiles of that side without a seam (or smaller ones), or shrink the frames."
         )

@@ -18,9 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checkpoint import build_model, load_model, locate, read_checkpoint
 from ..clips.datasets import open_dataset
 from ..config import PRESETS, SharpConfig, choice
 from ..errors import ConfigError
+from ..files import sha256
 from ..loop import StopRequest, TrainResult
 from ..metrics import mse, psnr_of_mse
 from ..parallel import average, connect, from_first, maximum, processes, rank, reduce_gradients
@@ -31,7 +33,7 @@ from ..scenes.textures import Textures
 from .camera import twist_matrix
 from .losses import WEIGHTS, losses
 from .model import Made, SharpAutoencoder4D
-from .samples import SEEDS, Source, Videos, WorldPool, draw_worlds, joined, nearer_first, world_pool
+from .samples import MOMENTS, SEEDS, Source, Videos, WorldPool, draw_worlds, joined, nearer_first, world_pool
 
 AVERAGE = "average."  # before the names of averaged weights in newest.safetensors
 WARM_UP = 100  # steps in which the learning rate rises
@@ -64,7 +66,6 @@ class SharpTrainConfig:
     decay: float = 0.998  # of the averaged weights, a step
     mixed_precision: str = "bf16"  # no, bf16, fp16 (on a GPU)
     device: str = "auto"  # auto, cpu
-    compile: bool = False  # compile the model's parts, which pays on a GPU after minutes
     max_minutes: float = 0.0  # stop after so many minutes; the same call goes on; 0 for no limit
     valid_freq: int = 1000  # steps between validations (and at the end)
     save_freq: int = 250  # steps between checkpoints (and at the end, and on interruption)
@@ -72,7 +73,7 @@ class SharpTrainConfig:
     seed: int = 0
     restart: bool = False  # put a run with other options aside and start anew, instead of refusing
 
-    free = ("savepath", "data_root", "device", "compile", "max_minutes", "valid_freq", "save_freq", "restart")
+    free = ("savepath", "data_root", "device", "max_minutes", "valid_freq", "save_freq", "restart")
 
     def __post_init__(self) -> None:
         choice("preset", self.preset, [name for name, config in PRESETS.items() if isinstance(config, SharpConfig)])
@@ -145,7 +146,10 @@ class Run:
         textures = load_textures(config.textures or None, "train")
         videos = open_dataset(config.dataset, config.size, config.data_root).split("train") if config.dataset else []
         identity: dict[str, Any] = {k: v for k, v in dataclasses.asdict(config).items() if k not in config.free}
-        identity |= {"textures": textures.sha256, "data": sorted(clip.sha256 for clip in videos), "processes": processes()}
+        before = read_checkpoint(config.resume)[0]["extra"].get("data", []) if config.resume else []
+        identity |= {"textures": textures.sha256, "processes": processes()}
+        identity["data"] = sorted({clip.sha256 for clip in videos} | set(before))  # all clips that the weights have seen
+        identity["resume"] = sha256(locate(config.resume)) if config.resume else ""  # the weights, wherever the file lies
         self.log = RunLog(Path(config.savepath), identity, config.restart)
         self.adam = torch.optim.AdamW(self.model.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=1e-4)
         self.average = copy.deepcopy(self.model)
@@ -166,8 +170,6 @@ class Run:
 
     def start(self) -> SharpAutoencoder4D:
         """The model that a new run starts from."""
-        from ..checkpoint import build_model, load_model  # which know this package
-
         config = self.config
         return load_model(config.resume, config.preset) if config.resume else build_model(config.preset, config.seed)
 
@@ -180,12 +182,11 @@ class Run:
         config, began, step = self.config, time.monotonic(), self.log.step
         if step:
             self.progress(f"{config.savepath}: {step} of {config.steps} steps were done before")
-        forward = torch.compile(self.forward) if config.compile else self.forward
         report, first = max(1, config.steps // 50), step
         try:
             with StopRequest() as stop:
                 while step < config.steps:
-                    row = self.one_step(step, forward)
+                    row = self.one_step(step)
                     step += 1
                     self.log.write("losses", {"step": step} | row)
                     late = config.max_minutes and time.monotonic() - began > 60 * config.max_minutes
@@ -204,7 +205,7 @@ class Run:
                 raise KeyboardInterrupt
         finally:
             self.log.close()
-        drawing, work = (1000 * float(torch.tensor(column or [math.nan]).median()) for column in zip(*(self.times or [(math.nan,) * 2]), strict=True))
+        drawing, work = (1000 * torch.tensor(self.times or [(math.nan, math.nan)]).median(dim=0).values).tolist()
         return TrainResult(Path(config.savepath), step, step >= config.steps, self.log.state.get("best_psnr"), drawing, work)
 
     def batch(self, step: int) -> tuple[Sample, Tensor]:
@@ -226,7 +227,7 @@ class Run:
         first, second = encoded[:count], encoded[count:]
         return self.model.make(first, second, self.model.one_way(first, second, focal), batch.t.view(-1, 1, 1, 1), focal)
 
-    def one_step(self, step: int, forward: Callable) -> dict[str, float]:
+    def one_step(self, step: int) -> dict[str, float]:
         """One batch; returns the mean losses of all processes."""
         config, began = self.config, time.monotonic()
         progress = step / config.steps
@@ -239,8 +240,9 @@ class Run:
         drawn = time.monotonic()
         deeper = float(torch.rand(1, generator=torch.Generator().manual_seed(step))) < DEEPER
         levels = int(math.log2(config.size // 32)) + 2 if deeper else None
-        with torch.autocast(self.device.type, torch.float16 if config.mixed_precision == "fp16" else torch.bfloat16, config.mixed_precision != "no"):
-            made = forward(batch, levels)
+        half = torch.float16 if config.mixed_precision == "fp16" else torch.bfloat16
+        with torch.autocast(self.device.type, half, config.mixed_precision != "no"):
+            made = self.forward(batch, levels)
         found = losses(made, batch, known, self.weights(progress))
         self.adam.zero_grad()
         self.scaler.scale(found["loss"]).backward()
@@ -279,7 +281,8 @@ class Run:
         if rank() == 0:
             row = {"step": step} | validation(self.average, self.held_out(), self.device)
             self.log.write("validation", row)
-            self.progress("  ".join([f"step {step}/{self.config.steps} validation"] + [f"{k} {v:.3g}" for k, v in row.items() if k != "step"]))
+            figures = "  ".join(f"{name} {value:.3g}" for name, value in row.items() if name != "step")
+            self.progress(f"step {step}/{self.config.steps}  validation  {figures}")
             best = self.log.state.get("best_psnr")
             if best is None or row["psnr"] > best:
                 self.log.state["best_psnr"] = row["psnr"]
@@ -292,8 +295,8 @@ class Run:
             source = Source(size, textures.to(self.device), None, 0.0, self.device, HELD_OUT)
             parts = [source.batch(VALIDATED, 0)]
             if self.config.worlds:
-                worlds = draw_worlds([HELD_OUT + i for i in range(VALIDATED // 2)], size, WorldOptions(), textures.to(self.device), self.device)
-                parts.append(nearer_first(worlds))
+                seeds = [HELD_OUT + i for i in range(VALIDATED // MOMENTS)]
+                parts.append(nearer_first(draw_worlds(seeds, size, WorldOptions(), textures.to(self.device), self.device)))
             self._held_out = joined(parts)
         return self._held_out
 
@@ -309,8 +312,8 @@ class Run:
 
 
 def validation(model: SharpAutoencoder4D, samples: Sample, device: torch.device) -> dict[str, float]:
-    """Of held-out samples: PSNR in dB of the pooled error, end-point error in px where both frames show the point, rotation error in degrees,
-    error of log depth (all means)."""
+    """Of held-out samples: PSNR in dB of the pooled error, and means of the end-point error in px where both frames show the point, of the
+    rotation error in degrees, and of the error of log depth."""
     error, epe, rotation, depth = [], [], [], []
     for i in range(0, len(samples.t), 8):
         part = Sample(**{f.name: getattr(samples, f.name)[i : i + 8] for f in dataclasses.fields(Sample)})

@@ -130,8 +130,9 @@ class Volume(nn.Module):
         rest = motion[:, None] - (moves[1] - moves[0])  # what the camera leaves unexplained on each plane
         log = plane_depths(self.planes, motion.device).log().view(1, 1, -1, 1, 1).expand(len(motion), -1, -1, *motion.shape[-2:])
         hint = prior[:, None, None] - log
-        alike = F.cosine_similarity(one, two, dim=1, eps=1e-3)[:, None]
-        facts = [one, two, alike, (rest / 8).clamp(-4, 4).transpose(1, 2), hint, hint.square(), t[:, None].expand_as(log), log]
+        # cosine, by sums: PyTorch's own takes twice as long
+        alike = (one * two).sum(1) / ((one * one).sum(1).clamp_min(1e-6) * (two * two).sum(1).clamp_min(1e-6)).sqrt()
+        facts = [one, two, alike[:, None], (rest / 8).clamp(-4, 4).transpose(1, 2), hint, hint.square(), t[:, None].expand_as(log), log]
         fine = self.enter(torch.cat(facts, dim=1))
         coarse = self.down(F.avg_pool3d(fine, (1, 2, 2)))
         coarse = F.interpolate(coarse.flatten(1, 2), fine.shape[-2:], mode="bilinear", align_corners=False)

@@ -16,16 +16,19 @@ from ..evaluation.report import Table
 from ..jobs import JobOptions, run_job
 from .notebook import Workbook
 from .settings import ScoreSettings, SynthesisSettings
+from .showcase import is_sharp
 
 JOB = "synthesis"  # folder of the jobs in the run's folder
 NAMES = {"psnr": "PSNR, dB", "ssim": "SSIM", "vgg_cosine": "VGG cosine distance", "lpips": "LPIPS"}
 
 
 def job_options(book: Workbook, settings: SynthesisSettings, checkpoint: str | Path) -> JobOptions:
-    """The notebook's settings as those of its interpolation job."""
-    same = ("dataset", "input_size", "interval", "video_limit", "frame_limit", "reinit_k", "semantics", "padding_mode", "device")
-    scales = {name: getattr(settings, name) or None for name in ("scale_rotate", "scale_translate")}
-    options = {name: getattr(settings, name) for name in same} | scales
+    """The notebook's settings as those of its interpolation job; a sharp checkpoint has no padding and no scales of poses."""
+    same = ("dataset", "input_size", "interval", "video_limit", "frame_limit", "reinit_k", "semantics", "device")
+    options = {name: getattr(settings, name) for name in same}
+    if not is_sharp(checkpoint):
+        options |= {"padding_mode": settings.padding_mode}
+        options |= {name: getattr(settings, name) or None for name in ("scale_rotate", "scale_translate")}
     return JobOptions(savepath=str(book.folder / JOB), resume=str(locate(checkpoint)), **options)
 
 

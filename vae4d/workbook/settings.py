@@ -45,7 +45,8 @@ class SynthesisSettings:
     run_dir: str = "outputs/quick"
     dataset: str = "samples"
     input_size: int = 128
-    resume: str = ""  # checkpoint; empty takes the best of the run's flow stage
+    resume: str = "sharp"  # checkpoint that is shown; empty takes the best of the run's flow stage
+    faithful: str = ""  # checkpoint of the faithful model beside a sharp one; empty takes the best of the run's flow stage
     interval: int = 1  # every interval-th frame of a clip is taken
     video_limit: int = 100  # test clips of the interpolation job; 0 for all
     frame_limit: int = 30  # frames of a clip, from its start; 0 for all

@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoint import load_model
+from ..checkpoint import load_model, read_checkpoint
 from ..clips.clip import SPLITS, Clip
 from ..clips.datasets import SAMPLES, Dataset
 from ..clips.video import open_source
 from ..clips.video_writer import write_video
 from ..errors import CheckpointError, ClipError, VideoError
+from ..family import Model
 from ..model import VideoAutoencoder4D
-from ..synthesis import interpolate, on_device, reconstruct
+from ..synthesis import interpolate, on_device, options_of, reconstruct
 from ..views.figures import pick
 from ..views.frames import frame_strip
 from .notebook import Workbook
@@ -102,13 +103,22 @@ def thinned(clip: Clip, interval: int) -> Clip:
                                cuts=tuple(cuts), duplicates=same)
 
 
-def flow_model(checkpoint: str | Path, device: torch.device | str = "cpu", **changes) -> VideoAutoencoder4D:
+def is_sharp(checkpoint: str | Path) -> bool:
+    """Whether a checkpoint, or the name of one that comes with the package, is of the sharp family."""
+    return read_checkpoint(checkpoint)[0]["stage"] == "sharp"
+
+
+def flow_model(checkpoint: str | Path, device: torch.device | str = "cpu", kind: type[Model] | None = None, **changes) -> Model:
     """The model of a checkpoint whose flow is trained; `changes` as in `load_model`.
 
+    Args:
+        kind: the family that it must be of; None takes both.
     Raises:
-        CheckpointError: it is not, or the checkpoint cannot be read.
+        CheckpointError: its flow is not trained, it is of the other family, or it cannot be read.
     """
     model = load_model(checkpoint, **changes)
+    if kind is not None and not isinstance(model, kind):
+        raise CheckpointError(f"{checkpoint} is of preset {model.config.preset!r}, not of the family that is asked for: correct the parameter.")
     if not model.flow_trained:
         raise CheckpointError(f"{checkpoint} is of the base stage, its flow is not trained: run 03_train_flow, or correct resume.")
     return model.to(device)
@@ -151,7 +161,7 @@ def stream(clip: Clip, numbers: Sequence[int]) -> Iterator[Tensor]:
 
 
 @torch.inference_mode()
-def interpolate_clip(model: VideoAutoencoder4D, clip: Clip, factor: int, limit: int = 0, **how) -> Iterator[Tensor]:
+def interpolate_clip(model: Model, clip: Clip, factor: int, limit: int = 0, **how) -> Iterator[Tensor]:
     """The first `limit` frames at `factor` times their rate: N frames become (N - 1) * factor + 1.
 
     Between the last frame of a shot and the first of the next the last one is held.
@@ -174,10 +184,10 @@ def reconstruct_clip(model: VideoAutoencoder4D, clip: Clip, reinit_k: int, limit
 
 
 @torch.inference_mode()
-def flow_between(model: VideoAutoencoder4D, first: Tensor, second: Tensor, semantics: str = "repaired") -> Tensor:
+def flow_between(model: Model, first: Tensor, second: Tensor, semantics: str = "repaired") -> Tensor:
     """Voxel flow (D, h, w, 3) between two frames (3, H, W), on the CPU."""
     ends = (on_device(model, frame) for frame in (first, second))
-    return model.synthesise(*ends, semantics=semantics, use_flow=True).voxel_flow[0].cpu()
+    return model.synthesise(*ends, **options_of(model, semantics, use_flow=True)).voxel_flow[0].cpu()
 
 
 @dataclass(frozen=True)
