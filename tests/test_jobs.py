@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from vae4d.clips.cleaning import reconstruction_errors
 from vae4d.clips.datasets import open_dataset, prepare_dataset
 from vae4d.clips.video import open_source
 from vae4d.errors import CheckpointError, ClipError, ConfigError, MissingInputError
+from vae4d.geometry import euler_to_theta
 from vae4d.jobs import JobOptions, run_job
 from vae4d.metrics import to_uint8
 
@@ -36,6 +38,7 @@ def home(tmp_path_factory) -> Path:
     model = build_model("small", seed=1)
     for stage in ("base", "flow"):
         save_checkpoint(home / f"{stage}.safetensors", model, stage)
+    save_checkpoint(home / "sharp.safetensors", build_model("sharp", seed=1), "sharp")
     return home
 
 
@@ -129,6 +132,45 @@ def test_trajectory_is_a_text_of_twelve_numbers_a_line(options, clip):
     small = options(mode="trajectory", savepath=str(path.parent / "other"))
     moved = cameras.read_trajectory(run_job(small, None) / "long" / "trajectory.txt")
     assert moved[:, :, 3].norm() < expected[:, :, 3].norm() / 10  # the scales reached the pose network
+
+
+@pytest.fixture
+def sharp(home):
+    return {"resume": str(home / "sharp.safetensors")}
+
+
+def test_a_sharp_checkpoint_interpolates_whatever_the_semantics(options, sharp, clip):
+    chosen = options(semantics="published+8+10", **sharp)
+    folder = run_job(chosen, None) / "long"
+    same(images(folder / "pred"), synthesis.middle_frames(chosen.model(), [clip.tensor(i) for i in range(8)]))
+
+
+def test_a_sharp_checkpoint_writes_the_path_of_the_camera_itself(options, sharp, clip, monkeypatch):
+    cube = torch.eye(3, 4).repeat(8, 1, 1)
+    cube[3] = euler_to_theta(torch.tensor([[0.1, 0, 0, 0, 0, 0]]))[0]  # turned about the middle of the cube, 2 in front of the camera
+    asked = []
+    monkeypatch.setattr(synthesis, "trajectory", lambda model, frames, **lens: asked.append(lens) or cube)
+    path = run_job(options(mode="trajectory", video_limit=1, **sharp), None) / "long" / "trajectory.txt"
+    written = cameras.read_trajectory(path)
+    assert asked == [{"focal": 1.0}]  # nobody knows this clip's lens
+    expected = torch.tensor([-2 * math.sin(0.1), 0, 2 - 2 * math.cos(0.1)])
+    torch.testing.assert_close(written[3, :, 3], expected.to(written), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mode": "reconstruct"}, "mode reconstruct needs codes"),
+        ({"mode": "views"}, "mode views needs codes"),
+        ({"mode": "pairs"}, "mode pairs needs codes"),
+        ({"use_correction": True}, "use_correction True needs codes"),
+        ({"clean_limit": 50.0, "semantics": "published"}, "clean_limit 50 needs codes"),
+        ({"padding_mode": "border"}, "padding_mode is an option of the faithful model"),
+    ],
+)
+def test_what_a_sharp_checkpoint_cannot_do_is_said(options, sharp, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        run_job(options(**sharp, **changes), None)
 
 
 def test_clips_too_short_are_named_and_limits_count_the_others(options):

@@ -6,14 +6,16 @@ import pytest
 import torch
 from golden_recipe import golden_model
 
+from vae4d import build_model
 from vae4d.errors import ClipError, ConfigError
-from vae4d.geometry import euler_to_theta
+from vae4d.geometry import compose, euler_to_theta
 from vae4d.synthesis import (
     between,
     follow_trajectory,
     interpolate,
     middle_frames,
     novel_views,
+    options_of,
     orbit,
     reconstruct,
     trajectory,
@@ -115,3 +117,68 @@ def test_bad_input(model, frames):
         list(follow_trajectory(model, frames[0], torch.zeros(4, 12)))
     with pytest.raises(ClipError, match="one frame"):
         trajectory(model, frames[:0])
+
+
+# --- the sharp model -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sharp():
+    """Random weights with heads that are not at zero, so that pictures, motion and camera differ from the blend's."""
+    model = build_model("sharp", seed=2)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(3)
+        for weight in model.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=generator)
+    return model
+
+
+def test_both_families_take_the_same_calls(sharp, model, frames):
+    assert options_of(sharp, "published", use_flow=False) == {"use_flow": False}
+    assert options_of(model, "published", use_flow=False) == {"semantics": "published", "use_flow": False}
+    out = list(interpolate(sharp, iter(frames), 3, **options_of(sharp, "repaired")))
+    assert len(out) == 10 and all(torch.equal(out[3 * i], frame) for i, frame in enumerate(frames))
+    ends = between(sharp, frames[0], frames[1], (0.0, 1.0))
+    torch.testing.assert_close(ends, frames[:2], rtol=0, atol=1e-5)
+    assert len(list(middle_frames(sharp, frames))) == 2
+    seen = list(novel_views(sharp, frames[0], frames[1], orbit(3, 0.1)))
+    assert len(seen) == 3 and not torch.allclose(seen[0], seen[1], atol=1e-3)
+
+
+def test_sharp_interpolation_encodes_every_frame_once_and_streams(sharp, frames, monkeypatch):
+    encoded, pairs, read = [], [], []
+    encode, pair = sharp.encode, sharp.pair
+    monkeypatch.setattr(sharp, "encode", lambda frame: encoded.append(1) or encode(frame))
+    monkeypatch.setattr(sharp, "pair", lambda *given: pairs.append(1) or pair(*given))
+    stream = interpolate(sharp, (read.append(1) or frame for frame in frames), 4)
+    next(stream)
+    assert len(read) == 1
+    list(stream)
+    assert (len(encoded), len(pairs)) == (4, 3)  # and what a pair says is found once for its three moments
+
+
+def test_a_sharp_path_chains_the_poses_of_pairs(sharp, frames):
+    path = trajectory(sharp, frames)
+    with torch.no_grad():
+        steps = [euler_to_theta(sharp(frames[i : i + 1], frames[i + 1 : i + 2]).pose)[0] for i in range(3)]
+    assert torch.equal(path[0], torch.eye(3, 4)) and steps[0].sub(torch.eye(3, 4)).abs().max() > 1e-4
+    torch.testing.assert_close(path[2], compose(steps[0], steps[1]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(trajectory(sharp, frames[:1].expand(3, -1, -1, -1)), torch.eye(3, 4).expand(3, 3, 4), rtol=0, atol=1e-5)
+    with pytest.raises(ClipError, match="one frame"):
+        trajectory(sharp, frames[:0])
+
+
+def test_following_a_path_with_the_sharp_model_moves_the_one_frame(sharp, frames):
+    path = euler_to_theta(torch.tensor([[0.3, 0, 0, 0, 0, 0.2], [0.3, 0, 0, 0, 0, 0.2], [0.3, 0, 0, 0.25, 0, 0.2]]))
+    seen = list(follow_trajectory(sharp, frames[0], path))
+    assert len(seen) == 3
+    torch.testing.assert_close(seen[0], frames[0], rtol=0, atol=1e-4)  # the path is relative to its first entry
+    torch.testing.assert_close(seen[1], frames[0], rtol=0, atol=1e-4)
+    assert (seen[2] - frames[0]).abs().mean() > 0.05
+
+
+def test_what_draws_from_codes_is_refused_to_the_sharp_model(sharp, frames):
+    with pytest.raises(ConfigError, match=r"Reconstruction draws pictures from a kept code, and model 'sharp' moves pixels: take"):
+        list(reconstruct(sharp, frames))
+    with pytest.raises(ConfigError, match="View synthesis draws"):
+        list(view_synthesis(sharp, frames))

@@ -113,7 +113,7 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
 
     part = commands.add_parser("synthesise", help="predict the test clips of a data set as the published system did, into files")
     if chosen == "synthesise":
-        from .jobs import JobOptions
+        from .job_options import JobOptions
 
         add_fields(part, JobOptions)
     part.set_defaults(command=synthesise)

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from .. import metrics
 from ..errors import ConfigError, VideoError
 from ..files import write_json, write_text
-from ..jobs import device_of
+from ..job_options import device_of
 from ..parallel import gathered, rank, share, wait
 from ..perceptual import VGGFeatures, load_lpips
 from ..repairs import Repairs

@@ -126,30 +126,30 @@ def density_planes(density: Any, inverse_depths: Any, count: int = 8) -> Figure:
 
 @view
 def moment_strip(
-    images: Any, titles: Sequence[str], depth: Any, motion: Any, moved: Mapping[str, Any], limit: float | None = None
+    images: Any, titles: Sequence[str], depth: Any, motion: Any, more: Mapping[str, Any], limit: float | None = None
 ) -> Figure:
-    """Two frames with the moments between them; below, depth and motion halfway, and that moment from moved cameras.
+    """Two frames with the moments between them; below, depth and motion halfway, and more pictures of that moment.
 
     Args:
         images: (N, 3, H, W) in [0, 1], frame 0 first, frame 1 last, N at least 3.
         titles: N texts.
         depth: (H, W) > 0.
         motion: (2, H, W) in pixels, from frame 0 to frame 1.
-        moved: name -> (3, H, W), pictures from moved cameras; at most N - 2.
+        more: name -> (3, H, W), such as pictures from moved cameras; at most N - 2.
         limit: length in pixels of full colour; default the 99th percentile of the lengths.
 
     Raises:
-        ConfigError: shapes that differ, not N titles, or too many moved pictures.
+        ConfigError: shapes that differ, not N titles, or too many pictures.
     """
     shown = as_images(images, "images")
     size = shown.shape[1:3]
-    moved = {name: image for name, image in zip(moved, as_images(list(moved.values()), "moved"), strict=True)} if moved else {}
-    if len(shown) < 3 or len(titles) != len(shown) or len(moved) > len(shown) - 2:
-        what = f"{len(shown)} images, {len(titles)} titles and {len(moved)}"
-        raise ConfigError(f"moment_strip needs 3 images or more, a title for each, and at most 2 moved pictures fewer, not {what}.")
+    below = {name: image for name, image in zip(more, as_images(list(more.values()), "more"), strict=True)} if more else {}
+    if len(shown) < 3 or len(titles) != len(shown) or len(below) > len(shown) - 2:
+        what = f"{len(shown)} images, {len(titles)} titles and {len(below)}"
+        raise ConfigError(f"moment_strip needs 3 images or more, a title for each, and at most 2 more pictures fewer, not {what}.")
     depth, motion = as_array(depth, "depth", f"({size[0]}, {size[1]})"), as_array(motion, "motion", f"(2, {size[0]}, {size[1]})")
-    if any(image.shape[:2] != size for image in moved.values()) or depth.min() <= 0:
-        raise ConfigError(f"moment_strip needs moved pictures of {size[0]} x {size[1]}, the size of the images, and depths above 0.")
+    if any(image.shape[:2] != size for image in below.values()) or depth.min() <= 0:
+        raise ConfigError(f"moment_strip needs pictures of {size[0]} x {size[1]}, the size of the images, and depths above 0.")
     limit = limit or full_colour(motion)
     side = (WIDTH - 0.2) / len(shown)
     fig = picture(2 * (side * size[0] / size[1] + 0.42), WIDTH, images=True)
@@ -163,10 +163,10 @@ def moment_strip(
     plain(axes[1, 1]).imshow(flow_colours(motion[None], limit)[0])
     axes[1, 1].set_title("motion")
     wheel(axes[1, 1], limit)
-    for ax, (name, image) in zip(axes[1, 2:], moved.items(), strict=False):
+    for ax, (name, image) in zip(axes[1, 2:], below.items(), strict=False):
         plain(ax).imshow(image, vmin=0, vmax=1)
         ax.set_title(name)
-    for ax in axes[1, 2 + len(moved) :]:
+    for ax in axes[1, 2 + len(below) :]:
         ax.set_axis_off()
     return fig
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..checkpoint import shipped
 from ..clips.clip import SPLITS, Clip
 from ..clips.datasets import open_dataset, prepare_dataset
 from ..errors import ClipError, ConfigError, MissingInputError, Vae4dError
@@ -23,6 +24,7 @@ from .scorecard import VARIANTS
 from .settings import ScoreSettings
 from .showcase import named, own_first
 
+SHARP = "sharp"  # comes with the package, and is scored beside the model
 NO_MODEL = "none"  # as resume: the baselines alone
 IDENTITY_PAIRS = 4  # pairs of given frames, and worlds of a kind, of the identity tests
 IDENTITY_GAP = 4
@@ -53,7 +55,7 @@ def scored_clips(settings: ScoreSettings) -> list[Clip]:
 
 
 def scored_methods(settings: ScoreSettings, book: Workbook) -> dict[str, Method]:
-    """The baselines, the model, a user's method, another program's frames, and two other ways to use the model, by name.
+    """The baselines, the model, the sharp one that comes along, a user's method, another program's frames, and other ways to use the model.
 
     Raises:
         MissingInputError: no checkpoint, folder or file. ConfigError: a method that cannot be loaded, or two of one name.
@@ -67,7 +69,10 @@ def scored_methods(settings: ScoreSettings, book: Workbook) -> dict[str, Method]
         added.append(("model", model))
         if model.model.flow_trained:
             ways.append((f"{VARIANTS}no flow", ModelMethod(checkpoint, device, use_flow=False)))
+        if model.model.flow_trained and not model.sharp:
             ways.append((f"{VARIANTS}published", ModelMethod(checkpoint, device, semantics="published", use_flow=True)))
+        if SHARP in shipped() and not model.sharp:
+            added.append((SHARP, ModelMethod(SHARP, device)))
     if settings.method:
         added.append((settings.method.rpartition(":")[2], load_user_method(settings.method)))
     if settings.frames:

@@ -20,7 +20,7 @@ from ..sharp.model import SharpAutoencoder4D, SharpSynthesis
 from ..sharp.volume import plane_depths
 from ..synthesis import between, on_device, options_of
 from ..views.frames import frame_strip, image_flow
-from ..views.moments import density_planes, inverse_depths, moment_strip, share_maps
+from ..views.moments import density_planes, full_colour, inverse_depths, moment_strip, share_maps
 from .notebook import Workbook, require
 from .settings import SynthesisSettings
 from .showcase import flow_model, is_sharp
@@ -65,7 +65,8 @@ def beside(models: Mapping[str, Model], clip: Clip, middles: Sequence[int], sema
 
 @torch.inference_mode()
 def strip(model: Model, first: Tensor, second: Tensor, turn: float, semantics: str = "repaired") -> Figure:
-    """Two frames (3, H, W) and the moments between them; of the sharp model also depth, motion and a moved camera, halfway.
+    """Two frames (3, H, W) and the moments between them; of the sharp model also depth, motion, a moved camera and the
+    linear blend, halfway.
 
     Args:
         turn: radians by which the camera swings to either side, round a point at the scene's median depth.
@@ -78,6 +79,7 @@ def strip(model: Model, first: Tensor, second: Tensor, turn: float, semantics: s
     if not isinstance(half, SharpSynthesis):
         return frame_strip([images], titles)
     moved = {name: model.synthesise(*ends, 0.5, sideways(side * turn)).image[0].cpu() for name, side in SIDES.items()}
+    moved["linear blend, t = 0.5"] = blend(first, second, (0.5,))[0].cpu()
     return moment_strip(images, titles, half.depth[0], whole_motion(half), moved)
 
 
@@ -97,7 +99,8 @@ def beliefs(model: Model, first: Tensor, second: Tensor) -> Iterator[tuple[str, 
     if not isinstance(model, SharpAutoencoder4D):
         return
     made = model.synthesise(on_device(model, first), on_device(model, second), 0.5)
-    yield "motion", image_flow(whole_motion(made), ["motion from frame 0 to frame 1"])
+    motion = whole_motion(made).cpu()
+    yield "motion", image_flow(motion, ["motion from frame 0 to frame 1"], full_colour(motion.numpy()))
     yield "depth", inverse_depths(made.depth, ["halfway"])
     shares = dict(zip(("from frame 0", "from frame 1", "invented"), made.weights[0], strict=True))
     yield "shares", share_maps(made.image[0], shares | {"moves by itself": made.own[0]})

@@ -1,8 +1,8 @@
 """The pictures at the top of the README: a strip and a short animation of one pair of frames, made by the sharp model.
 
-The strip shows the two frames, the moments between them, depth, motion, and the moment halfway from a camera moved to either side. In the
-animation time runs from frame 0 to frame 1 and half the way back, the camera swings there, and time runs back to frame 0; beside it the linear
-blend of the same moments, which knows no camera and stands still meanwhile. Both show the square in the middle of the picture.
+The strip shows the two frames, the moments between them, depth, motion, and the moment halfway from a camera moved to either side and by
+linear blend. In the animation time runs from frame 0 to frame 1 and half the way back, the camera swings there, and time runs back to
+frame 0; beside it the linear blend of the same moments, which knows no camera and stands still meanwhile.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ShowcaseOptions:
     start: int = 222  # number of frame 0
     gap: int = 8  # frame 1 is so many frames later
     input_size: int = 256  # pixels, side of the square frames
-    turn: float = 0.06  # radians by which the camera swings to either side
+    turn: float = 0.03  # radians by which the camera swings to either side
     data_root: str = "data"  # folder of samples and cache
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ def showcase(options: ShowcaseOptions) -> tuple[Path, Path]:
     """
     model = load_model(options.checkpoint)
     if not isinstance(model, SharpAutoencoder4D):
-        raise ConfigError(f"{options.checkpoint} is of preset {model.config.preset!r}, which has no depth to show: take a sharp checkpoint.")
+        raise ConfigError(f"{options.checkpoint} is of preset {model.config.preset!r}, which has no depth: take a sharp checkpoint.")
     clip = clip_of(options)
     first, second = clip.tensor(options.start), clip.tensor(options.start + options.gap)
     folder = Path(options.output)

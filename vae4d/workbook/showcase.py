@@ -118,7 +118,7 @@ def flow_model(checkpoint: str | Path, device: torch.device | str = "cpu", kind:
     """
     model = load_model(checkpoint, **changes)
     if kind is not None and not isinstance(model, kind):
-        raise CheckpointError(f"{checkpoint} is of preset {model.config.preset!r}, not of the family that is asked for: correct the parameter.")
+        raise CheckpointError(f"{checkpoint} is of preset {model.config.preset!r}, of the wrong family here: correct the parameter.")
     if not model.flow_trained:
         raise CheckpointError(f"{checkpoint} is of the base stage, its flow is not trained: run 03_train_flow, or correct resume.")
     return model.to(device)
