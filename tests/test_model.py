@@ -7,7 +7,7 @@ import torch
 from golden_recipe import golden_model
 
 from vae4d import PRESETS, Encoded, build_model
-from vae4d.config import ModelConfig, preset
+from vae4d.config import preset
 from vae4d.errors import ConfigError
 from vae4d.geometry import compose, euler_to_theta
 from vae4d.modules import SmoothConv3d
@@ -143,7 +143,7 @@ def test_bad_frames_and_names_are_refused(model, frames):
         model(frames[:1], frames[1:, :, :48])
     with pytest.raises(ConfigError, match="semantics is 'repared': give 'repaired' or 'published'"):
         model(frames[:1], frames[1:], semantics="repared")
-    with pytest.raises(ConfigError, match="Known: original, small"):
+    with pytest.raises(ConfigError, match="Known: original, sharp, sharp-large, small"):
         build_model("smal1")
     with pytest.raises(ConfigError, match="padding_mode"):
         build_model("small", padding_mode="wrap")
@@ -155,7 +155,8 @@ def test_bad_frames_and_names_are_refused(model, frames):
 def test_a_config_survives_json(name):
     import json
 
-    assert ModelConfig.from_dict(json.loads(json.dumps(PRESETS[name].to_dict()))) == PRESETS[name]
+    config = PRESETS[name]
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_the_slicewise_convolution_is_the_3d_convolution():

@@ -266,8 +266,7 @@ def test_a_checkpoint_comes_back_whole_and_damage_is_told(tmp_path, model):
         convert(path, tmp_path / "sharp.ckpt")
 
 
-def test_a_config_survives_json_and_refuses_nonsense():
-    config = PRESETS["sharp-large"]
-    assert SharpConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+def test_nonsense_sizes_are_refused():
     with pytest.raises(ConfigError, match="planes is 0"):
-        dataclasses.replace(config, planes=0)
+        dataclasses.replace(PRESETS["sharp"], planes=0)
