@@ -4,7 +4,7 @@
 # make full           the long profile                                      (results in outputs/full/)
 # make test           set up, lint and test
 # make test-slow      the tests that take minutes each: golden numbers in other forms and sizes
-# make evaluate       measure baselines and the model that comes along on the samples, 128 and 256 px, gaps 2 4 8 (results in
+# make evaluate       measure baselines and the models that come along on the samples, 128 and 256 px, gaps 2 4 8, and on worlds (results in
 #                     outputs/benchmark/); with VIDEO=my.mp4 on a data set of your own
 # make lab            set up, then open JupyterLab on the notebooks
 # make bench          print speed and memory figures
@@ -50,7 +50,7 @@ test-slow: setup
 	$(VENV)/bin/python -m pytest -m slow
 
 evaluate: setup
-	$(RUN) evaluate $(if $(VIDEO),--dataset "$(VIDEO)")
+	$(RUN) evaluate --worlds 18 $(if $(VIDEO),--dataset "$(VIDEO)")
 
 lab: setup
 	$(VENV)/bin/jupyter lab notebooks
@@ -78,7 +78,7 @@ PROCESSES ?= 2
 TRAIN_SHARP := -m vae4d train-sharp --savepath
 sharp: setup
 	$(VENV)/bin/python -m torch.distributed.run --standalone --nproc-per-node $(PROCESSES) $(TRAIN_SHARP) outputs/sharp/run
-	$(RUN) evaluate --checkpoint sharp outputs/sharp/run/best.safetensors --output outputs/sharp/benchmark
+	$(RUN) evaluate --checkpoint sharp outputs/sharp/run/best.safetensors --output outputs/sharp/benchmark --worlds 18
 
 # Pieces of nine minutes; the same command goes on.
 sharp-gpu: setup

@@ -360,6 +360,17 @@ def test_the_command_prints_tables_and_names_what_is_wrong(tmp_path, capsys):
     assert "Two methods are called 'repeat'" in capsys.readouterr().err
 
 
+def test_the_command_scores_models_on_worlds_too(tmp_path, capsys):
+    save_images(tmp_path / "films" / "test" / "clip", pictures(8, 64, 64, 0))
+    wanted = ["evaluate", "--dataset", str(tmp_path / "films"), "--data-root", str(tmp_path / "data"), "--sizes", "32", "--gaps", "2"]
+    wanted += ["--workers", "1", "--no-lpips", "--checkpoint", "sharp", "--methods", "linear blend", "DIS", "--worlds", "1"]
+    assert main([*wanted, "--output", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out.rpartition("Procedural worlds by motion")[2]
+    assert all(name in printed for name in ("8-16 px", "rotation error", "depth rank correlation", "novel view psnr", "nothing moves"))
+    scores = pd.read_csv(tmp_path / "out" / "worlds" / "scene_scores.csv")
+    assert {"sharp", "DIS", "linear blend"} <= set(scores["method"]) and scores["size"].unique().tolist() == [32]
+
+
 def test_frames_of_another_program_from_export_to_scores(tmp_path, capsys):
     for seed, split in enumerate(("train", "test")):
         save_images(tmp_path / "films" / split / "clip", pictures(10, 64, 64, seed))

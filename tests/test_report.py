@@ -42,7 +42,8 @@ def record(**more) -> dict:
     return {
         "versions": {"python": "3.11"}, "lpips": None, "definitions": {"psnr": "10 log10(255^2 / mse)"},
         "settings": {"limit": None, "resamples": 2000, "seeds": {"bootstrap": 0}},
-        "methods": {name: {"settings": {"function": name}, "trained": trained} for name, trained in methods.items()}, "clips": clips,
+        "methods": {name: {"settings": {"function": name}, "trained": known, "test_only": known} for name, known in methods.items()},
+        "clips": clips,
         "leaks": {"checked": True, "result": "Leak check: no footage.", "pairs": []}, "flags": [], "left_out": [], "failures": [],
     } | more  # fmt: skip
 

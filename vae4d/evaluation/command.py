@@ -45,6 +45,9 @@ def add_options(part: argparse.ArgumentParser) -> None:
                            "other models on test clips; or every method on test, or on all")
     part.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     part.add_argument("--limit", type=int, help="pairs a clip, in chains spread evenly, for a quick look (default: all)")
+    part.add_argument("--worlds", type=int, default=0, metavar="N",
+                      help="score the models on N procedural worlds a bin of motion too, at the first size, with DIS and linear blending; "
+                           "18 as in the README (default: 0, none)")
     part.add_argument("--no-lpips", dest="lpips", action="store_false", help="leave LPIPS out")
     part.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     part.add_argument("--output", default="outputs/benchmark", help="folder of the results (default: outputs/benchmark)")
@@ -77,7 +80,25 @@ def evaluate(arguments: argparse.Namespace) -> Results | None:
         say(f"The same with charts, as one page that opens offline: {write_page(results, clips, methods, arguments.seed)}")
     except MissingInputError as error:
         say(f"No report.html: {error}")
+    if arguments.worlds:
+        say("\n" + on_worlds(methods, arguments, say))
     return results
+
+
+def on_worlds(methods: dict[str, Method], arguments: argparse.Namespace, say: Say) -> str:
+    """Score the models among the methods on procedural worlds, beside DIS, linear blending and knowing nothing; the table of means."""
+    from .estimates import estimators
+    from .scene_truth import score_scenes
+
+    models = {name: method for name, method in methods.items() if isinstance(method, ModelMethod)}
+    beside = {name: method for name, method in methods.items() if name in ("linear blend", "DIS")}
+    folder = Path(arguments.output) / "worlds"
+    scores = score_scenes(beside | models, estimators(models.items()), folder, worlds_per_bin=arguments.worlds, size=arguments.sizes[0],
+                          seed=arguments.seed, progress=say)
+    shown = ("psnr", "flow epe", "depth rank correlation", "rotation error", "novel view psnr")
+    table = scores.summary[scores.summary["measure"].isin(shown)]
+    means = table.pivot_table(index=["measure", "method"], columns="bin", values="mean", sort=False)
+    return f"Procedural worlds by motion, means; intervals and counts in {folder}/scene_summary.csv\n{means.round(2).to_string()}"
 
 
 def export(clips: Sequence[Clip], gaps: Sequence[int], folder: str | Path, splits: str, say: Say) -> None:

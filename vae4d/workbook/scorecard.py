@@ -31,7 +31,7 @@ def subjects(results: Results) -> list[str]:
 def judgement(results: Results) -> Iterator[list[str]]:
     """The verdict on every subject: its headlines, then what is behind them."""
     for name in subjects(results):
-        splits = ("test",) if results.record["methods"][name]["trained"] else ("train", "validate", "test")
+        splits = ("test",) if results.record["methods"][name]["test_only"] else ("train", "validate", "test")
         yield from verdicts.verdict(results.differences, name, results.record, splits)
 
 
@@ -120,7 +120,7 @@ def panels(table: pd.DataFrame, size: int, gap: int) -> dict[str, pd.DataFrame]:
         return {f"all videos, gap {gap}": whole}
     clips = [clip for clip in dict.fromkeys(rows["clip"]) if clip != "all"]
     methods = rows.groupby("clip")["method"].nunique()
-    clips = sorted(clips, key=lambda clip: -methods[clip])[:CLIPS]  # trained methods are scored on test clips alone
+    clips = sorted(clips, key=lambda clip: -methods[clip])[:CLIPS]  # some methods are scored on test clips alone
     return {f"{clip}, gap {gap}": rows[rows["clip"] == clip] for clip in clips}
 
 
