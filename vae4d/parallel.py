@@ -6,6 +6,7 @@ a step computes the same loss and gradients on N processes as on one (`reduce_gr
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -43,6 +44,12 @@ def connect() -> None:
     """
     if processes() > 1 and not dist.is_initialized():
         dist.init_process_group("gloo", timeout=PATIENCE)
+        disconnect_at_exit()
+
+
+def disconnect_at_exit() -> None:
+    """Close the connection when the process ends: gloo's threads, left to themselves, may abort it then."""
+    atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
 
 
 def wait() -> None:

@@ -25,7 +25,7 @@ from .errors import AssetError, ConfigError, MissingInputError
 from .files import sha256, write_text
 from .loop import Loop, TrainResult
 from .model import VideoAutoencoder4D
-from .parallel import PATIENCE, from_first, rank, synchronise_batch_norm
+from .parallel import PATIENCE, disconnect_at_exit, from_first, rank, synchronise_batch_norm
 from .perceptual import PerceptualLoss
 from .repairs import Repairs
 from .runlog import NEWEST, RunLog, restore
@@ -173,6 +173,7 @@ def run(config: TrainConfig, progress: Callable[[str], None]) -> TrainResult:
     AcceleratorState._reset_state(reset_partial_state=True)  # a notebook may train twice with different precision
     patient = InitProcessGroupKwargs(timeout=PATIENCE)  # one process cleans or draws worlds while the others wait
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=config.mixed_precision, kwargs_handlers=[patient])
+    disconnect_at_exit()
     dataset, table = config.open_data(), ""
     if config.clean_limit and dataset:
         dataset, table = cleaned(config, dataset, progress)
