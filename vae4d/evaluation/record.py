@@ -30,7 +30,8 @@ PACKAGE = Path(__file__).parent.parent
 MODULES = (  # what scores hang on
     "metrics", "perceptual", "model", "modules", "geometry", "checkpoint", "evaluation/pairs", "evaluation/scoring", "evaluation/methods",
     "evaluation/optical_flow", "evaluation/minterpolate", "evaluation/frame_folders", "evaluation/units",
-    "sharp/model", "sharp/features", "sharp/matching", "sharp/camera", "sharp/geometry", "sharp/volume", "sharp/fusion", "sharp/tiles",
+    "sharp/model", "sharp/features", "sharp/matching", "sharp/subpixel", "sharp/camera", "sharp/geometry",
+    "sharp/volume", "sharp/fusion", "sharp/tiles",
 )  # fmt: skip
 DEFINITIONS = {
     "frames": "RGB, rounded to uint8, compared in memory; only frames between the given ones",

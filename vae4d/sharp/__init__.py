@@ -3,6 +3,7 @@
     config.py     sizes
     features.py   convolutions, warps, the encoder of a frame
     matching.py   the picture's motion, coarse to fine
+    subpixel.py   the same below a cell, by the pictures' gradients
     camera.py     the camera's motion: twists, least squares, where it moves a pixel of given depth
     geometry.py   a first depth, and what stands still
     volume.py     planes of inverse depth: density and residual flow of voxels, seen from a camera

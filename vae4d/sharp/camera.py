@@ -19,6 +19,8 @@ from torch import Tensor
 from ..geometry import full_precision
 
 TOLD = 0.003**2  # a translation that moves a ray by this much (0.4 px of 128) tells its depth by half
+MEASURED = 0.0016  # error of a ray's motion: 0.2 px of 128
+GUESSED = 0.35  # error of an inverse depth that a network guessed, of itself
 LEAST = 1e-3  # weight of a pixel that certainly moves by itself
 SPREADS = (0.25, 0.08, 0.03)  # radii of the grids of directions around the best one
 REWEIGHTED = 3  # rounds of robust weights
@@ -55,20 +57,34 @@ def jacobian(ray: Tensor, z: Tensor) -> Tensor:
     return torch.stack([first, second], dim=1)
 
 
-def solve_twist(motion: Tensor, ray: Tensor, z: Tensor, weight: Tensor) -> Tensor:
-    """The twist (B, 6) that explains a motion best, by weighted least squares: linear in the motion, so no motion gives no twist.
+def solve_twist(motion: Tensor, ray: Tensor, z: Tensor, weight: Tensor, xi: Tensor) -> Tensor:
+    """The twist (B, 6) that explains a motion best, one step from `xi`: linear in the motion, so no motion gives no twist.
+
+    Least squares in which the inverse depth is uncertain as well: along the way in which the translation moves a pixel its motion may be
+    the depth's fault, so what is measured there counts less, the more the translation moves it; across, it is the camera's (the variance of
+    depth, marginalised). Pixels that `xi` leaves unexplained count less (Geman and McClure).
 
     Args:
         motion: (B, 2, H, W) motion of rays, from the first to the second camera.
         ray: (B, 2, H, W). z: (B, H, W) inverse depth. weight: (B, H, W) >= 0; even no weight at all counts a little.
+        xi: (B, 6), a first answer.
     """
     with full_precision(motion):
-        j = jacobian(ray, z.float()).flatten(3).permute(0, 1, 3, 2).flatten(1, 2)  # (B, 2 H W, 6)
-        weight = weight.float().flatten(1) + LEAST
-        weight = (weight / weight.sum(dim=1, keepdim=True)).repeat(1, 2)[..., None]
+        j, motion, xi = jacobian(ray, z.float()), motion.float(), xi.detach()
+        sliding = torch.einsum("bckhw,bk->bchw", j[:, :, :3], xi[:, :3]).detach()
+        squared = sliding.square().sum(1, keepdim=True)
+        direction = sliding * (squared + 1e-12).rsqrt()
+        # 1 - the square root of the share of variance that the measurement has along the direction
+        less = 1 - (MEASURED**2 / (MEASURED**2 + GUESSED**2 * squared)).sqrt()
+        j = j - (less * direction)[:, :, None] * torch.einsum("bchw,bckhw->bkhw", direction, j)[:, None]
+        motion = motion - less * direction * (direction * motion).sum(1, keepdim=True)
+        left = (motion - torch.einsum("bckhw,bk->bchw", j, xi)).square().sum(1).detach()
+        weight = (weight.float() + LEAST) * (TOLD / (TOLD + left)).square()
+        weight = (weight / weight.sum(dim=(1, 2), keepdim=True)).flatten(1).repeat(1, 2)[..., None]
+        j = j.flatten(3).permute(0, 1, 3, 2).flatten(1, 2)  # (B, 2 H W, 6)
         weighted = (j * weight).transpose(1, 2)
         normal = weighted @ j + DAMPING * torch.eye(6, device=j.device)
-        return torch.linalg.solve(normal, weighted @ motion.float().flatten(1)[..., None])[..., 0]
+        return torch.linalg.solve(normal, weighted @ motion.flatten(1)[..., None])[..., 0]
 
 
 def search_twist(motion: Tensor, ray: Tensor) -> tuple[Tensor, Tensor]:

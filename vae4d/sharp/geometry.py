@@ -30,7 +30,7 @@ class Geometry(nn.Module):
     def __init__(self, config: SharpConfig):
         super().__init__()
         width = config.geometry_channels
-        self.enter = conv(config.hidden_channels + config.feature_channels[1] + 8, width)
+        self.enter = conv(config.hidden_channels + 1 + config.feature_channels[1] + 8, width)
         self.down = nn.Sequential(conv(width, width, stride=2), conv(width, width), conv(width, width, stride=2), conv(width, width))
         self.up = conv(width, width)
         self.join = conv(2 * width, width)
@@ -39,7 +39,8 @@ class Geometry(nn.Module):
     def forward(self, features: Tensor, flow: Tensor, hidden: Tensor, ray: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """
         Args:
-            features: (B, K, h / 2, w / 2), both frames' mean. flow: (B, 2, ...) motion of rays. hidden: state of matching.
+            features: (B, K, h / 2, w / 2), both frames' mean. flow: (B, 2, ...) motion of rays. hidden: (B, K + 1, ...) state of
+                matching, and how well the texture tells the motion.
             ray: (B, 2, ...). known: (B, 4, ...) from the round before, zeros at first.
         Returns:
             prior and still, see `Solved`.

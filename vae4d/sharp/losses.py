@@ -17,7 +17,7 @@ from .model import Made, pixels_of
 
 WEIGHTS = {
     "image": 1.0, "structure": 0.1, "composite": 0.5, "decoded": 0.1,  # pictures
-    "flow": 0.01, "depth": 0.03, "prior": 0.02, "camera": 0.01, "still": 0.01, "own": 0.01,  # truth
+    "flow": 0.01, "depth": 0.05, "prior": 0.02, "camera": 0.01, "still": 0.01, "own": 0.01,  # truth
     "parallax": 0.2, "sparse": 0.001,  # video, where the truth is not known
 }  # fmt: skip
 HIDDEN = 0.2  # weight of motion where the point is hidden in a frame

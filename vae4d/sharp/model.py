@@ -6,10 +6,11 @@
                             |                                         |                                                         v
                         matching --> motion --> geometry --> twist (camera), inverse depth            frames 0 and 1 --> fusion --> image
 
-Once a pair (`pair`): matching finds the motion at t = 1/2, coarse to fine; the camera that explains it best is searched, whatever the
-depth; geometry says what stands still and how far it is, and the camera is solved again. Once a moment (`make`): matching refines the
-motion at t; both codes are carried to the camera at t, exp(t xi), plane by plane; the volume says for every voxel how much of the pixel
-it is and how it moves by itself; camera and residual flow together move the pixels of both frames, which are fused.
+Once a pair (`pair`): matching finds the motion at t = 1/2, coarse to fine, and the pictures' gradients make it exact (`subpixel`); the
+camera that explains it best is searched, whatever the depth; geometry says what stands still and how far it is, and the camera is solved
+again. Once a moment (`make`): matching refines the motion at t; both codes are carried to the camera at t, exp(t xi), plane by plane; the
+volume says for every voxel how much of the pixel it is and how it moves by itself; camera and residual flow together move the pixels of
+both frames, which are fused.
 
 By construction: with all heads at zero, as they start, the image is the linear blend; swapping the frames mirrors t, as the nearer frame
 comes first inside; t = 0 and 1 give back the frames; equal frames give no motion and no pose.
@@ -40,11 +41,12 @@ from .features import Encoder, resized, sample
 from .fusion import Fused, Fusion
 from .geometry import NEAREST, Geometry, Solved
 from .matching import Matching, finer
+from .subpixel import Subpixel, grey
 from .tiles import MARGIN, Window, assembled, part, require_memory, windows
 from .volume import Scene, Volume
 
 NOMINAL_FOCAL = 1.0  # widths of the picture, where nobody knows better
-ROUNDS = 2  # of depth and camera in turn
+ROUNDS = 3  # of depth and camera in turn
 COARSEST = 8  # cells a side, at least, of the coarsest level of matching
 SMALLEST = 16  # pixels a side of a frame
 SAME = 1e-5  # mean difference of two frames at which half of what is found counts: equal frames have no motion
@@ -56,12 +58,13 @@ class Encoded:
 
     frame: Tensor  # (B, 3, H, W) in [0, 1]
     padded: Tensor  # (B, 3, H', W')
+    grey: Tensor  # (B, 1, H', W'), see `subpixel`
     features: tuple[Tensor, ...]  # (B, K, h / 2^l, w / 2^l) of level l
     code: Tensor  # (B, C, D, h, w)
 
     def __getitem__(self, index: slice) -> Encoded:
         """A part of the batch; `index` is a slice, so that the batch axis stays."""
-        return Encoded(self.frame[index], self.padded[index], tuple(f[index] for f in self.features), self.code[index])
+        return Encoded(self.frame[index], self.padded[index], self.grey[index], tuple(f[index] for f in self.features), self.code[index])
 
     def __len__(self) -> int:
         return self.frame.shape[0]
@@ -128,6 +131,7 @@ class SharpAutoencoder4D(nn.Module):
         self.config = config
         self.encoder = Encoder(config.feature_channels)
         self.matching = Matching(config)
+        self.subpixel = Subpixel(config)
         self.geometry = Geometry(config)
         self.volume = Volume(config)
         self.fusion = Fusion(config)
@@ -150,7 +154,7 @@ class SharpAutoencoder4D(nn.Module):
         cell = 4 * 2 ** (levels - 1)
         padded = F.pad(frame, (0, -width % cell, 0, -height % cell), mode="replicate")
         features = self.encoder(padded, levels)
-        return Encoded(frame, padded, features, self.volume.codes(features[0]))
+        return Encoded(frame, padded, grey(padded), features, self.volume.codes(features[0]))
 
     # Once a pair.
 
@@ -161,10 +165,11 @@ class SharpAutoencoder4D(nn.Module):
         coarsest = one[-1]
         motion = torch.zeros_like(coarsest[:, :2], dtype=torch.float32)
         hidden = torch.zeros_like(coarsest[:, :1], dtype=torch.float32).repeat(1, self.config.hidden_channels, 1, 1)
-        for level in range(len(one) - 1, -1, -1):
+        for level in reversed(range(len(one))):
             if level < len(one) - 1:
                 motion, hidden = finer(motion, hidden)
             motion, hidden = self.matching(one[level], two[level], motion, hidden, half, 4 * 2**level)
+        motion, told = self.subpixel(first.grey, second.grey, motion, hidden, half)
         coarse = resized(motion, 0.5)
         mean = (sample(one[1], coarse * (-0.5 / 8)) + sample(two[1], coarse * (0.5 / 8))) / 2
         height, width = coarse.shape[-2:]
@@ -173,9 +178,9 @@ class SharpAutoencoder4D(nn.Module):
         rounds = []
         for _ in range(ROUNDS):
             known = evidence(flow, ray, depth, xi)
-            prior, still = self.geometry(mean, flow, resized(hidden, 0.5), ray, known)
+            prior, still = self.geometry(mean, flow, resized(torch.cat([hidden, told], dim=1), 0.5), ray, known)
             depth = prior.exp()
-            xi = solve_twist(flow, ray, depth, still)
+            xi = solve_twist(flow, ray, depth, still, xi)
             rounds.append(Solved(prior, still, xi))
         return Pair(motion, hidden, tuple(rounds))
 
@@ -219,7 +224,7 @@ class SharpAutoencoder4D(nn.Module):
         stack = sample(stack, anchor, corner=(corner[0] // 4, corner[1] // 4))
         before, hidden, prior = stack[:, :2], stack[:, 2:-1], stack[:, -1]
         motion, hidden = self.matching(one[0], two[0], before, hidden, t, 4, corner)
-        motion = motion * moved
+        motion = self.subpixel(first.grey, second.grey, motion, hidden, t, corner)[0] * moved
         ray, pixels = part(rays(height // 4, width // 4, focal), 4, window), pixels_of(focal, width)
         xi, moment = pair.solved.xi, t.flatten()[:, None]
         thetas = twist_matrix(xi * moment), twist_matrix(xi * (moment - 1))

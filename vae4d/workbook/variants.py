@@ -26,7 +26,7 @@ from ..sharp.training import Run, SharpTrainConfig, validation
 
 BLEND, WHOLE = "blend", "whole"
 GEOMETRY = ("camera", "prior", "still", "depth", "own")  # losses that need the truth of a scene beside its motion
-LATER = ("camera", "voxels", "residual", "pyramid")  # parts, in the order in which rows add them
+LATER = ("camera", "voxels", "residual", "pyramid", "gradients")  # parts, in the order in which rows add them
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ ROWS = {
     "camera": Row("The camera between the frames carries the planes; its truth and that of depth teach.", "planes", LATER[1:]),
     "voxels": Row("A picture decoded from the voxels joins the fusion, for what no frame shows.", "camera", LATER[2:]),
     "residual": Row("A bounded residual at full resolution is added.", "voxels", LATER[3:]),
-    WHOLE: Row("Matching starts coarser, with as many levels as the frame takes: the whole model.", "residual"),
+    "pyramid": Row("Matching starts coarser, with as many levels as the frame takes.", "residual", LATER[4:]),
+    WHOLE: Row("The pictures' gradients make the motion exact below a cell: the whole model.", "pyramid"),
     "longer": Row("Four times the steps.", WHOLE, longer=4),
     "other draw": Row("The whole model once more, from other initial weights and batches: what chance alone is worth.", WHOLE, redraw=1),
     "1 plane": Row("One plane at the median depth: the camera's motion without parallax.", WHOLE, planes=1),
@@ -75,7 +76,8 @@ class Ablated(SharpAutoencoder4D):
     """The sharp model without some of its parts; its weights are named and shaped as those of the whole one.
 
     Args:
-        lacks: camera (it stands still), voxels (their picture has no share), residual, pyramid (matching on two levels whatever the size).
+        lacks: camera (it stands still), voxels (their picture has no share), residual, pyramid (matching on two levels whatever the size),
+            gradients (motion is what matching found).
     """
 
     def __init__(self, config: SharpConfig, lacks: tuple[str, ...]):
@@ -86,6 +88,9 @@ class Ablated(SharpAutoencoder4D):
             self.fusion.out.register_forward_hook(functools.partial(overwritten, channels=slice(8, 12), value=-20.0))
         if "residual" in lacks:
             self.fusion.out.register_forward_hook(functools.partial(overwritten, channels=slice(12, 24), value=0.0))
+
+        if "gradients" in lacks:
+            self.subpixel.trust.register_forward_hook(functools.partial(overwritten, channels=slice(0, 1), value=0.0))
 
     def encode(self, frame: Tensor, levels: int | None = None) -> Encoded:
         return super().encode(frame, 2 if "pyramid" in self.lacks else levels)
