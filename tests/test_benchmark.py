@@ -266,7 +266,8 @@ def test_two_processes_give_the_same_bytes(clips, tmp_path):
     run(clips, tmp_path / "b", methods, workers=2, progress=lines.append)
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
     assert [line for line in lines if "calling process" in line] == [
-        "mine runs in the calling process: it is on a GPU, or cannot be sent to another process."]
+        "mine runs in the calling process: it is on a GPU, or cannot be sent to another process. "
+        "What a notebook's cell defines can be sent once it stands in a .py file."]
 
 
 SLOW = """

@@ -16,7 +16,8 @@ from vae4d.workbook.profiles import defaults_of, load_profile, plan
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
-NAMES = ["01_data", "02_train_autoencoder", "03_train_flow", "04_interpolate", "05_evaluate", "06_repairs", "08_ablation"]
+NAMES = ["00_explore", "01_data", "02_train_autoencoder", "03_train_flow", "04_interpolate", "05_evaluate", "06_repairs",
+         "07_flow_and_depth", "08_ablation", "09_bring_your_own"]
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem)

@@ -174,9 +174,9 @@ def test_run_skip_and_run_again(tmp_path, monkeypatch):
     assert said[:2] == ["[1/2] 01_first running, expected 3 s", "    half a line"]
     assert said[2].startswith("[1/2] 01_first done in ") and said[2].endswith("s, about 1 min 5 s left")
     assert said[3:5] == ["[2/2] 02_second running, expected 1 min 5 s", "    5"] and "left" not in said[5]
-    assert said[-3:] == ["  outputs/quick/01_first.ipynb", "  outputs/quick/02_second.ipynb", "  outputs/quick/videos"]
+    assert said[-4:] == [f"  outputs/quick/{name}" for name in ("01_first.ipynb", "02_second.ipynb", "videos", "index.html")]
     assert (folder / "videos" / "made.txt").read_text() == "5 samples"
-    assert sorted(path.name for path in folder.iterdir()) == ["01_first.ipynb", "02_second.ipynb", "run.json", "videos"]
+    assert sorted(path.name for path in folder.iterdir()) == ["01_first.ipynb", "02_second.ipynb", "index.html", "run.json", "videos"]
     assert os.environ["JUPYTER_PATH"] == str(tmp_path / "stray") and os.environ["MPLBACKEND"] == "agg"
     assert all(cell.execution_count for cell in nbformat.read(folder / "01_first.ipynb", 4).cells)
 
@@ -249,7 +249,8 @@ def test_failures_that_papermill_lets_pass(tmp_path):
     message = failed(tmp_path, only=["03_slow"])
     assert "03_slow failed. The cell took longer than 2 s" in message and "    time.sleep(60)" in message
     kept = sorted(path.name for path in (tmp_path / "outputs" / "quick").iterdir())
-    assert kept == ["01_exit.partial.ipynb", "02_widget.partial.ipynb", "03_slow.partial.ipynb"]
+    assert kept == ["01_exit.partial.ipynb", "02_widget.partial.ipynb", "03_slow.partial.ipynb", "index.html"]
+    assert "03_slow failed or is still running" in (tmp_path / "outputs" / "quick" / "index.html").read_text(encoding="utf-8")
 
 
 def test_full_disk_and_dead_kernel(tmp_path, monkeypatch):

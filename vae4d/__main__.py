@@ -132,6 +132,10 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
         add_options(part)
     part.set_defaults(command=score)
 
+    part = commands.add_parser("gallery", help="write a page for each run, and one that compares them: outputs/index.html")
+    part.add_argument("outputs", nargs="?", default="outputs", help="folder of the runs (default: outputs)")
+    part.set_defaults(command=gallery)
+
     part = commands.add_parser("bench", help="print speed and memory figures")
     part.set_defaults(command=bench)
     return top
@@ -229,6 +233,13 @@ def showcase(arguments: argparse.Namespace) -> None:
     from .workbook.opening import ShowcaseOptions, showcase
 
     for path in showcase(from_fields(ShowcaseOptions, arguments)):
+        print(f"Written to {path}")
+
+
+def gallery(arguments: argparse.Namespace) -> None:
+    from .workbook.gallery import write_gallery
+
+    for path in write_gallery(arguments.outputs):
         print(f"Written to {path}")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from .config import PRESETS, choice, preset
 from .errors import CheckpointError, ConfigError, MissingInputError
@@ -29,6 +29,7 @@ FORMAT = 1
 STAGES = ("base", "flow", "sharp")
 FREE_FIELDS = ("scale_rotate", "scale_translate", "padding_mode")  # fields of ModelConfig that carry no weights
 CHECKSUMS = "SHA256SUMS"  # beside them, as `sha256sum -c` reads it
+OWN: dict[str, nn.Module] = {}  # models by name, from `register.model`
 WEIGHTS = Path(__file__).parent / "weights"  # checkpoints that come with the package, each with a model card beside it
 
 
@@ -119,7 +120,7 @@ def described(path: Path, modules: dict[str, dict[str, Tensor]], ignored: list[s
 
 
 def load_model(path: str | Path, expected_preset: str | None = None, **changes) -> Model:
-    """The model of a checkpoint, ours or the original system's, in eval mode on the CPU.
+    """The model of a checkpoint, ours or the original system's, in eval mode on the CPU; or the one that was registered as `path`.
 
     A base checkpoint of the original system has no flow modules: they start from the weights of `build_model`. What such a file holds
     beside the model is ignored with a warning that names it.
@@ -132,6 +133,8 @@ def load_model(path: str | Path, expected_preset: str | None = None, **changes) 
         ConfigError: a change of another field, or a value out of range.
         MissingInputError, CheckpointError: see `read_checkpoint`; also when the weights do not fit the config or are not finite.
     """
+    if str(path) in OWN and expected_preset is None and not changes:
+        return OWN[str(path)]
     meta, tensors = read_checkpoint(path)
     if meta.get("ignored"):
         warnings.warn(f"{path} holds more than the model, ignored: {', '.join(meta['ignored'])}", stacklevel=2)
@@ -146,7 +149,8 @@ def assemble(path: str | Path, meta: dict, tensors: dict[str, Tensor], expected_
         config = type(known).from_dict(meta["config"])
         wrong = differences(tensors, config, lacks)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} describes a model unknown to this version ({error}): use the version that wrote it.") from error
+        remedy = "use the version that wrote it, or register the model"
+        raise CheckpointError(f"{path} describes a model unknown to this version ({error}): {remedy}.") from error
     if expected_preset not in (None, config.preset):
         raise CheckpointError(f"{path} holds preset {config.preset!r}, not {expected_preset!r}: choose another, or set preset.")
     if wrong:

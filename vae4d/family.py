@@ -9,11 +9,12 @@ from .sharp.model import SharpAutoencoder4D
 Model = VideoAutoencoder4D | SharpAutoencoder4D
 Config = ModelConfig | SharpConfig
 CLASSES: dict[type, type[Model]] = {ModelConfig: VideoAutoencoder4D, SharpConfig: SharpAutoencoder4D}
+OWN: dict[str, type[Model]] = {}  # subclasses by preset, from `register.model`
 
 
 def model_of(config: Config) -> Model:
     """A model of its family, with random weights."""
-    return CLASSES[type(config)](config)
+    return OWN.get(config.preset, CLASSES[type(config)])(config)
 
 
 def presets(family: type[Model]) -> dict[str, Config]:

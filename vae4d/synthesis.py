@@ -28,12 +28,12 @@ Encoded = faithful.Encoded | sharp.Encoded
 
 def on_device(model: Model, frame: Tensor) -> Tensor:
     """A frame (3, H, W) as a batch of one on the model's device."""
-    return frame.to(next(model.parameters()).device)[None]
+    return frame.to(next(model.parameters(), frame).device)[None]
 
 
 def options_of(model: Model, semantics: str, **how) -> dict:
-    """Options for `model.synthesise`: `how`, and `semantics` where the model has any; the sharp one knows no defects to choose from."""
-    return how if isinstance(model, SharpAutoencoder4D) else {"semantics": semantics, **how}
+    """Options for `model.synthesise`: `how`, and `semantics` for the faithful model; no other knows defects to choose from."""
+    return {"semantics": semantics, **how} if isinstance(model, VideoAutoencoder4D) else how
 
 
 def faithful_only(model: Model, what: str) -> None:

@@ -25,7 +25,7 @@ from .clip import SPLITS, Clip
 from .decoding import Examined, Form, decode, examine
 from .layouts import named
 from .layouts.layout import command, validated
-from .sources import SAMPLES, Digests, SourceEntry, find_sources, search
+from .sources import OWN, SAMPLES, Digests, SourceEntry, find_sources, search
 from .windows import ClipWindows
 
 __all__ = ["SAMPLES", "SPLITS", "ClipWindows", "Dataset", "SourceEntry", "find_sources", "open_dataset", "prepare_dataset"]
@@ -159,6 +159,8 @@ def open_dataset(
         elif str(dataset) != "samples" and not Path(dataset).exists():
             find_sources(dataset, data_root)  # says what is wrong with the name
         state = f"The data set {str(dataset)!r} at {size} px was not prepared ({path} is missing)"
+        if str(dataset) in OWN:  # which a shell's command does not know
+            raise MissingInputError(f"{state}: call prepare_dataset({str(dataset)!r}, {size}) first.")
         options = ["--squash"] * squash + ["--square-pixels"] * square_pixels
         remedy = command("prepare", dataset, "--size", str(size), *options, data_root=data_root)
         raise MissingInputError(f"{state}: run notebook 01_data first, or `{remedy}`.")

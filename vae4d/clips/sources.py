@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import ClipError, ConfigError, MissingInputError, VideoError
@@ -17,13 +17,14 @@ from .layouts.layout import some, with_validation
 __all__ = ["SAMPLES", "VIDEO_SUFFIXES", "Digests", "SourceEntry", "content_digest", "find_sources", "search"]
 
 SAMPLES = {"train": "bigbuckbunny.mp4", "validate": "carphone_pristine.mp4", "test": "bikes.mp4"}
+OWN: dict[str, Callable[[], Iterable[str | Path] | Mapping[str, Iterable[str | Path]]]] = {}  # by name, from `register.dataset`
 Digests = dict[str, list]  # absolute path of a source: [bytes, time of the last change in ns, SHA-256]
 
 
 def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: Digests | None = None) -> list[SourceEntry]:
     """The sources of a data set with their splits.
 
-    - a data set of a known layout, by its name: see `layouts`.
+    - a data set of a known layout, by its name: see `layouts`; a registered one, by its name: see `register.dataset`.
     - "samples": the sample clips (one each to train, validate, test), and `data_root/videos`: what lies in its
       folders train, validate and test goes there, what lies loose is test.
     - a video, or a folder that holds images: this one is test, the samples' train and validate clips go with it.
@@ -42,6 +43,8 @@ def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: D
     if (call := named(dataset, data_root)) is not None:
         return call.find().entries
     root, path = Path(data_root), Path(dataset)
+    if str(dataset) in OWN:
+        return _registered(str(dataset), root, digests)
     if str(dataset) == "samples":
         videos = root / "videos"
         loose = [SourceEntry(p, "test") for p in _search(videos, leave_out=SPLITS)] if os.path.isdir(videos) else []
@@ -52,10 +55,15 @@ def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: D
         return [*_samples(root, SPLITS[:2]), SourceEntry(path, "test")]
     if not os.path.isdir(path):
         said = f"dataset = {str(dataset)!r} is neither 'samples' nor a video nor a folder that exists"
-        raise ConfigError(f"{said} nor one of {', '.join(LAYOUTS)}: check the spelling.")
+        raise ConfigError(f"{said} nor one of {', '.join([*LAYOUTS, *OWN])}: check the spelling.")
     sources = list(_search(path))
     if not sources:
         raise ClipError(f"The data set {path} holds no video and no folder of frames: put some there.")
+    return _by_content(sources, root, digests)
+
+
+def _by_content(sources: Sequence[Path], root: Path, digests: Digests | None) -> list[SourceEntry]:
+    """Split by source in the order of hashes, see `find_sources`."""
     digest = {p: _readable_digest(p, digests) for p in sources}  # by content, so that the split does not hang on names
     order = sorted((p for p in sources if digest[p]), key=lambda p: digest[p])
     if len(order) < 3:
@@ -63,6 +71,34 @@ def find_sources(dataset: str | Path, data_root: str | Path = "data", digests: D
     held = max(1, len(order) // 10)
     split = {p: "test" if i < held else "validate" if i < 2 * held else "train" for i, p in enumerate(order)}
     return [SourceEntry(p, split.get(p, "test")) for p in sources]  # what cannot be read takes no place in a split; it gets reported
+
+
+def _registered(name: str, root: Path, digests: Digests | None) -> list[SourceEntry]:
+    """The sources of a registered data set.
+
+    Raises:
+        ConfigError: its function returned something else than paths that exist, or a split that there is not. ClipError: no path.
+    """
+    given = OWN[name]()
+    parts = given if isinstance(given, Mapping) else {"": given}
+    found: dict[str, list[Path]] = {}
+    for split, paths in parts.items():
+        if split and split not in SPLITS:
+            raise ConfigError(f"The data set {name!r} returned a split {split!r}: name them {', '.join(SPLITS)}.")
+        try:
+            listed = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
+        except TypeError as error:
+            remedy = "return paths, or {'train': paths, 'test': paths}"
+            raise ConfigError(f"The data set {name!r} returned {type(paths).__name__}: {remedy}.") from error
+        if missing := [p for p in listed if not os.path.exists(p)]:
+            raise ConfigError(f"The data set {name!r} returned {some(missing)}, which does not exist: return paths of videos or folders.")
+        found[split] = [p for path in listed for p in ([path] if os.path.isfile(path) or _holds_frames(path) else _search(path))]
+    if not any(found.values()):
+        raise ClipError(f"The data set {name!r} returned no video and no folder of frames: return paths of some.")
+    if "" in found:
+        return _by_content(found[""], root, digests)
+    held = "train" if "validate" not in found else ""
+    return with_validation([SourceEntry(p, split, group=p.as_posix() if split == held else "") for split in found for p in found[split]])
 
 
 def search(dataset: str | Path, data_root: str | Path = "data", digests: Digests | None = None) -> Found:
@@ -74,6 +110,8 @@ def search(dataset: str | Path, data_root: str | Path = "data", digests: Digests
     if (call := named(dataset, data_root)) is not None:
         return call.find()
     entries = find_sources(dataset, data_root, digests)
+    if str(dataset) in OWN:
+        return Found(entries, [])
     folder = Path(data_root) / "videos" if str(dataset) == "samples" else Path(dataset)
     used = {entry.path for entry in entries}
     unused = [path for path in _files(folder) if path not in used and path.parent not in used]  # loose images, unknown suffixes

@@ -170,7 +170,8 @@ def _run(units: Sequence[Unit], workers: int, lasting: set[str], progress: Say) 
     portable = {name: travels(method) for name, method in {unit.name: unit.method for unit in waiting}.items()}
     if workers > 1:
         for name in (name for name, yes in portable.items() if not yes):
-            progress(f"{name} runs in the calling process: it is on a GPU, or cannot be sent to another process.")
+            progress(f"{name} runs in the calling process: it is on a GPU, or cannot be sent to another process. "
+                     "What a notebook's cell defines can be sent once it stands in a .py file.")
     outcomes: dict[int, Outcome] = {}
 
     def do(some: Sequence[Unit]) -> None:

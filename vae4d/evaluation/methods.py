@@ -4,7 +4,8 @@ A method is called with the pairs of one clip at one gap, in order, and yields o
 one frame for every number of the pair. It never sees the frames in between. Conventions: RGB in [0, 1]; t runs from 0 at the first
 given frame to 1 at the second, by the clip's time stamps.
 
-A method joins by one function: `PairMethod(my_function, version="2")`, `my_function(first, second, times) -> (K, 3, S, S)`.
+A method joins by one function: `PairMethod(my_function, version="2")`, `my_function(first, second, times) -> (K, 3, S, S)`;
+`register.model` puts it, or a model, among the `BASELINES` by a name.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from torch import Tensor
 from ..checkpoint import load_model, locate, read_checkpoint
 from ..config import PRESETS, SharpConfig, choice
 from ..errors import CheckpointError, ConfigError, MethodError, MissingInputError
-from ..family import Model
+from ..family import OWN, Model
 from ..files import sha256
+from ..register import digest
 from ..repairs import Repairs
 from ..synthesis import Encoded
 from .minterpolate import Minterpolate
@@ -119,10 +121,14 @@ class ModelMethod:
         self.how: dict[str, str | bool | None] = ({} if self.sharp else {"semantics": semantics}) | {"use_flow": use_flow}
         flow = "as trained" if use_flow is None else str(use_flow).lower()
         self.settings: Settings = {"checkpoint": sha256(self.checkpoint), **self.how, "use_flow": flow}
+        if self._registered:
+            self.settings["source"] = digest(self._registered)
         self._model: Model | None = None
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in self.__dict__.items() if name != "_metadata"} | {"_model": None}
+        # The registered class travels along: where its module is imported, it is registered again.
+        state = {name: value for name, value in self.__dict__.items() if name != "_metadata"}
+        return state | {"_model": None, "_registered": self._registered}
 
     @cached_property
     def _metadata(self) -> dict:
@@ -131,6 +137,11 @@ class ModelMethod:
             return read_checkpoint(self.checkpoint)[0]
         except CheckpointError:
             return {}
+
+    @cached_property
+    def _registered(self) -> type[Model] | None:
+        """The class of a preset that a user registered."""
+        return OWN.get(self._metadata.get("config", {}).get("preset"))
 
     @property
     def seen(self) -> frozenset[str] | None:

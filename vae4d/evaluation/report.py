@@ -1,8 +1,8 @@
 """One page of results that stands alone: HTML with its pictures inside, for the screen, a phone and paper.
 
-A `Page` is a list of sections, each with texts, tables and pictures in order. Everything that is written into it is escaped. Nothing in
-the page is fetched from anywhere: no script, no font, no link to a file; pictures are data URIs. A picture above `LARGE` bytes (strips of
-photographs) is written as WebP of quality 90, the others stay PNG.
+A `Page` is a list of sections, each with texts, tables, pictures and videos in order. Everything that is written into it is escaped.
+Nothing in the page is fetched from anywhere: no script, no font; pictures and videos are data URIs. Only `Links` point at files, beside the
+page. A picture above `LARGE` bytes (strips of photographs) is written as WebP of quality 90, the others stay PNG.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ..errors import ConfigError, MissingInputError
@@ -89,27 +90,82 @@ class Picture:
         path = Path(path)
         if not path.is_file():
             raise MissingInputError(f"There is no picture {path} for the report: draw it first.")
-        data, kind = path.read_bytes(), "png"
+        return cls.of(path.read_bytes(), alt, caption)
+
+    @classmethod
+    def drawn(cls, figure: Figure, alt: str, caption: str) -> Picture:
+        """A figure, as it would be saved."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+        return cls.of(buffer.getvalue(), alt, caption)
+
+    @classmethod
+    def of(cls, data: bytes, alt: str, caption: str, widest: int | None = None) -> Picture:
+        """The bytes of a PNG file; made narrower where it has more than `widest` pixels in a row."""
+        kind = "png"
         with Image.open(io.BytesIO(data)) as image:
-            if len(data) > LARGE:
+            small = min(1.0, (widest or image.width) / image.width)
+            size = (round(image.width * small), max(1, round(image.height * small)))
+            if small < 1 or len(data) > LARGE:
                 buffer, kind = io.BytesIO(), "webp"
-                image.convert("RGB").save(buffer, "WEBP", quality=QUALITY, method=4)
+                image.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(buffer, "WEBP", quality=QUALITY, method=4)
                 data = buffer.getvalue()
-            return cls(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", alt, caption, *image.size)
+        return cls(uri(data, f"image/{kind}"), alt, caption, *size)
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video as a data URI; the browser plays it when asked to."""
+
+    uri: str
+    name: str  # what it is called to those who do not see it
+    caption: str
+
+    @classmethod
+    def read(cls, path: Path, name: str, caption: str) -> Video:
+        """An MP4 file."""
+        return cls(uri(path.read_bytes(), "video/mp4"), name, caption)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures or videos beside each other, as far as the page is wide."""
+
+    items: Sequence[Picture | Video]
+
+    @property
+    def kinds(self) -> list[tuple[str, Picture | Video]]:
+        """Each with the name of its kind."""
+        return [("video" if isinstance(item, Video) else "picture", item) for item in self.items]
+
+
+@dataclass(frozen=True)
+class Links:
+    """Files beside the page: (path relative to it, its name, what it is)."""
+
+    files: Sequence[tuple[str, str, str]]
+
+
+def uri(data: bytes, kind: str) -> str:
+    """Bytes as a data URI."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+Block = str | list[str] | Table | Picture | Row | Links
+KINDS = {str: "text", list: "items", Table: "table", Picture: "picture", Row: "row", Links: "links"}
 
 
 @dataclass
 class Section:
-    """A heading and what stands below it: texts, lists of texts, tables and pictures."""
+    """A heading and what stands below it, block by block."""
 
     title: str
-    blocks: list[str | list[str] | Table | Picture] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
 
     @property
     def kinds(self) -> list[tuple[str, Any]]:
         """Each block with the name of its kind."""
-        names = {str: "text", list: "items", Table: "table", Picture: "picture"}
-        return [(names[type(block)], block) for block in self.blocks]
+        return [(KINDS[type(block)], block) for block in self.blocks]
 
 
 class Page:
@@ -123,7 +179,7 @@ class Page:
         """Begin a section."""
         self.sections.append(Section(title))
 
-    def add(self, *blocks: str | list[str] | Table | Picture) -> None:
+    def add(self, *blocks: Block) -> None:
         """Put blocks below what the last section holds.
 
         Raises:
@@ -132,8 +188,9 @@ class Page:
         if not self.sections:
             raise ConfigError("A page's blocks stand in sections: call section(title) first.")
         for block in blocks:
-            if type(block) not in (str, list, Table, Picture):
-                raise ConfigError(f"A {type(block).__name__} cannot stand on a page: give a text, a list of texts, a Table or a Picture.")
+            if type(block) not in KINDS:
+                kinds = "a text, a list of texts, a Table, a Picture, a Row of these or Links"
+                raise ConfigError(f"A {type(block).__name__} cannot stand on a page: give {kinds}.")
         self.sections[-1].blocks += blocks
 
     def html(self) -> str:

@@ -5,10 +5,16 @@ Every term is a value for each sample, (B,); lengths are in pixels, colours in [
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..geometry import invert
 from ..scenes.collage import Sample
 from .camera import displacement, homogeneous, rays, twist_matrix
@@ -20,6 +26,16 @@ WEIGHTS = {
     "flow": 0.01, "depth": 0.05, "prior": 0.02, "camera": 0.01, "still": 0.01, "own": 0.01,  # truth
     "parallax": 0.2, "sparse": 0.001,  # video, where the truth is not known
 }  # fmt: skip
+
+
+class Term(NamedTuple):
+    """A term of a user's own, by `register.loss`; its weight stands in `WEIGHTS`."""
+
+    function: Callable[[Made, Sample], Tensor]
+    source: str  # hash of its source
+
+
+ADDED: dict[str, Term] = {}
 HIDDEN = 0.2  # weight of motion where the point is hidden in a frame
 LARGE = 8.0  # px; errors of larger motions count by their share of it
 
@@ -117,13 +133,52 @@ def video_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
     return {"parallax": mean(error, (error < unmoved).float()), "sparse": mean(length(made.scene.residual))}
 
 
+def added_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
+    """The registered terms.
+
+    Raises:
+        ConfigError: one is not (B,).
+    """
+    terms = {name: term.function(made, batch) for name, term in ADDED.items()}
+    for name, value in terms.items():
+        if not isinstance(value, Tensor) or value.shape != batch.t.shape:
+            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ConfigError(f"Loss {name!r} returned {found}: return a tensor {tuple(batch.t.shape)}, one value for each sample.")
+    return terms
+
+
+def added_record() -> dict[str, Any]:
+    """What a run's options say of the registered terms; nothing where there are none."""
+    terms = {name: {"weight": WEIGHTS[name], "source": term.source} for name, term in ADDED.items()}
+    return {"losses": terms} if terms else {}
+
+
+def same_terms(folder: Path) -> None:
+    """Raise ConfigError where the run in a folder learns from other registered terms than those of this process."""
+    try:
+        before = json.loads((folder / "options.json").read_text(encoding="utf-8")).get("losses", {})
+    except OSError:  # a new run
+        return
+    now = added_record().get("losses", {})
+    for name in sorted(before.keys() | now.keys()):
+        if name not in now:
+            what = f"learns from the registered loss {name!r} of weight {before[name]['weight']:g}, unknown here: register it as then"
+        elif name not in before:
+            what = f"does not learn from the registered loss {name!r}: call register.forget({name!r})"
+        elif before[name] != now[name]:
+            what = f"learns from loss {name!r} with weight {before[name]['weight']:g} and other code or weight now: register it as then"
+        else:
+            continue
+        raise ConfigError(f"The run in {folder} {what}, choose another savepath, or set restart.")
+
+
 def losses(made: Made, batch: Sample, known: Tensor, weights: dict[str, float]) -> dict[str, Tensor]:
     """All terms, not weighted, as means over the samples that have them, and `loss`, their weighted sum.
 
     Args:
         known: (B,) bool, samples that come with their truth; the others' fields are ignored.
     """
-    terms = {name: value.mean() for name, value in picture_terms(made, batch).items()}
+    terms = {name: value.mean() for name, value in (picture_terms(made, batch) | added_terms(made, batch)).items()}
     if bool(known.any()):
         terms |= {name: (value * known).sum() / len(known) for name, value in truth_terms(made, batch).items()}
     if not bool(known.all()):

@@ -31,7 +31,7 @@ from ..scenes import WorldOptions, load_textures
 from ..scenes.collage import Sample
 from ..scenes.textures import Textures
 from .camera import twist_matrix
-from .losses import WEIGHTS, losses
+from .losses import WEIGHTS, added_record, losses, same_terms
 from .model import Made, SharpAutoencoder4D
 from .samples import MOMENTS, SEEDS, Source, Videos, WorldPool, draw_worlds, joined, nearer_first, world_pool
 
@@ -150,6 +150,9 @@ class Run:
         identity |= {"textures": textures.sha256, "processes": processes()}
         identity["data"] = sorted({clip.sha256 for clip in videos} | set(before))  # all clips that the weights have seen
         identity["resume"] = sha256(locate(config.resume)) if config.resume else ""  # the weights, wherever the file lies
+        identity |= added_record()
+        if not config.restart:
+            same_terms(Path(config.savepath))
         self.log = RunLog(Path(config.savepath), identity, config.restart)
         self.adam = torch.optim.AdamW(self.model.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=1e-4)
         self.average = copy.deepcopy(self.model)
@@ -310,7 +313,7 @@ class Run:
     def recipe(self) -> dict:
         places = ("savepath", "data_root")  # where it lay tells nothing, and may tell who trained it
         recipe = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in places}
-        return {"recipe": recipe, "data": self.log.identity["data"], "processes": processes()}
+        return {"recipe": recipe | added_record(), "data": self.log.identity["data"], "processes": processes()}
 
 
 def validation(model: SharpAutoencoder4D, samples: Sample, device: torch.device) -> dict[str, float]:

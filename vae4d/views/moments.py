@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..errors import ConfigError
-from .figures import AMOUNT, WIDTH, as_array, as_images, picture, plain, spread, view
+from .figures import AMOUNT, WIDTH, as_array, as_images, label_width, picture, plain, side_label, spread, view
 from .frames import flow_colours
 
 NEARER = "inverse depth, up to scale (bright: near)"
@@ -121,6 +121,50 @@ def density_planes(density: Any, inverse_depths: Any, count: int = 8) -> Figure:
         shown = plain(ax).imshow(density[plane], cmap=AMOUNT, vmin=0, vmax=1)
         ax.set_title(f"depth {1 / places[plane]:.2g} ({density[plane].mean():.0%})")
     fig.colorbar(shown, ax=list(axes.flat), label="share of a pixel that lies on the plane", fraction=0.03)
+    return fig
+
+
+@view
+def density_projections(volumes: Mapping[str, Any], inverse_depths: Any, limit: float | None = None) -> Figure:
+    """Depth volumes from the front, from above and from the side, one row each, such as the truth's and a model's.
+
+    From the front: the largest share that one plane has of a pixel; 1 where the depth is sure. From above and from the side: a histogram,
+    which share of a column (a row) of pixels lies how deep; the camera stands below (on the left). Planes are evenly spaced in the
+    logarithm of depth.
+
+    Args:
+        volumes: name -> (D, h, w), shares that add up to 1 over D; all of one shape.
+        inverse_depths: (D,) of the planes, from far to near.
+        limit: end of the histograms' scale; default the largest share of all volumes.
+
+    Raises:
+        ConfigError: no volume, shapes that differ, or not D inverse depths.
+    """
+    shares = {name: as_array(values, f"volumes[{name!r}]", "(D, h, w)").astype(np.float64) for name, values in volumes.items()}
+    if len({values.shape for values in shares.values()}) != 1:
+        raise ConfigError(f"density_projections needs volumes (D, h, w) of one shape, not {[values.shape for values in shares.values()]}.")
+    depth, height, width = next(iter(shares.values())).shape
+    places = as_array(inverse_depths, "inverse_depths", f"({depth},)")
+    limit = limit or max(float(values.mean(axis).max()) for values in shares.values() for axis in (1, 2))
+    margin = label_width(shares)
+    line = (WIDTH - margin - 2.4) / 3 * height / width + 0.75
+    fig = picture(line * len(shares) + 0.2, WIDTH)
+    axes = fig.subplots(len(shares), 3, squeeze=False)
+    ticks = np.arange(0, depth, -(-depth // 4))
+    far = [f"{1 / places[tick]:.2g}" for tick in ticks]
+    for (front, top, side), (name, values) in zip(axes, shares.items(), strict=True):
+        sure = plain(front).imshow(values.max(0), cmap=AMOUNT, vmin=0, vmax=1)
+        side_label(front, name)
+        top.imshow(values.mean(1), cmap=AMOUNT, vmin=0, vmax=limit, aspect="auto", interpolation="nearest")
+        shown = side.imshow(values.mean(2)[::-1].T, cmap=AMOUNT, vmin=0, vmax=limit, aspect="auto", interpolation="nearest")
+        top.set_yticks(ticks, far)
+        side.set_xticks(depth - 1 - ticks, far)
+        top.set(ylabel="depth", xlabel="columns", xticks=[])
+        side.set(xlabel="depth", ylabel="rows", yticks=[])
+    for ax, title in zip(axes[0], ("front: how sure", "from above", "from the side"), strict=True):
+        ax.set_title(title)
+    fig.colorbar(sure, ax=list(axes[:, 0]), label="largest share of a plane", location="left", fraction=0.06)
+    fig.colorbar(shown, ax=list(axes[:, 2]), label="share of a column or row", fraction=0.06)
     return fig
 
 

@@ -1,8 +1,8 @@
 """Runs the ordered notebooks headlessly, one after the other, and skips those whose inputs did not change.
 
 A run with profile `quick` writes into `outputs/quick/`: the executed notebooks under their own names, whatever the notebooks write, and
-`run.json`, which remembers what ran. A notebook that is running or has failed is `<name>.partial.ipynb`. Every notebook runs in the
-interpreter that runs this, with the repository as its working directory.
+`run.json`, which remembers what ran; at the end `index.html` shows it all (`gallery`). A notebook that is running or has failed is
+`<name>.partial.ipynb`. Every notebook runs in the interpreter that runs this, with the repository as its working directory.
 
 A notebook is skipped when its fingerprint is unchanged and the files that it wrote still exist. The fingerprint covers the notebook,
 its parameters, vae4d's sources, the videos, and the run of the notebook before it: whatever runs again makes all later ones run again.
@@ -68,17 +68,32 @@ def run(profile: str = "quick", *, root: str | Path = ".", video: str | Path | N
         log(f"{number} running" + (f", expected {duration(expected[step.name])}" if step.name in expected else ""))
         start = time.time()
         journal.forget(step.name)
-        execute(step, root, root / run_dir, chosen.cell_timeout, log)
+        try:
+            execute(step, root, root / run_dir, chosen.cell_timeout, log)
+        except NotebookError:
+            pages(root / run_dir, log)  # they say how far it came
+            raise
         seconds = time.time() - start
         journal.record(step.name, mark, start, seconds, written_since(start, root, run_dir))
         later = [other.name for other in selected[selected.index(step) + 1 :]]  # none of them will be skipped now
         known = later and expected.keys() >= set(later)
         log(f"{number} done in {duration(seconds)}" + (f", about {duration(sum(map(expected.get, later)))} left" if known else ""))
+    pages(root / run_dir, log)
     log(f"\nReady after {duration(time.monotonic() - began)}. Look at:")
-    for place in [*(f"{step.name}.ipynb" for step in steps), "figures", "videos", "report.html"]:
+    for place in [*(f"{step.name}.ipynb" for step in steps), "figures", "videos", "report.html", "index.html"]:
         if (root / run_dir / place).exists():
             log(f"  {run_dir}/{place}")
     return root / run_dir
+
+
+def pages(folder: Path, log: Log) -> None:
+    """Write the run's page and the one that compares runs (`gallery`); where that fails the run is none the worse."""
+    from .gallery import write_gallery
+
+    try:
+        write_gallery(folder.parent, folder.name)
+    except Vae4dError as error:
+        log(f"No index.html: {error}")
 
 
 def execute(step: Step, root: Path, folder: Path, cell_timeout: float, log: Log) -> None:

@@ -106,6 +106,27 @@ class ScoreSettings:
             raise ConfigError(f"gaps is {list(self.gaps)}: give different whole numbers of at least 2, such as [2, 4, 8].")
 
 
+@dataclasses.dataclass(frozen=True)
+class OwnSettings:
+    """Options of notebook 09_bring_your_own."""
+
+    run_dir: str = "outputs/quick"
+    dataset: str = "samples"  # whose first test clip is scored and shown
+    input_size: int = 128
+    resume: str = "sharp"  # checkpoint that the view looks at
+    gap: int = 4  # distance between the two given frames, in source frames
+    pair_limit: int = 8  # pairs that are scored, spread evenly; 0 for all
+    max_steps: int = 3  # of the training with the added loss
+    bsize: int = 2
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, gap=2, pair_limit=0, max_steps=1, bsize=1, seed=0)
+        check_size(self.input_size)
+        choice("device", self.device, ("auto", "cpu"))
+
+
 def at_least(settings: object, **lowest: float) -> None:
     """Raise ConfigError for a number that is not finite or below its lowest value."""
     for name, least in lowest.items():

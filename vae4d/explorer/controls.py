@@ -1,0 +1,144 @@
+"""The widgets of the panel: each with a name in words, a unit where it has one, and a sentence that a pointer or a screen reader finds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .beliefs import BELIEFS
+from .core import Explorer
+from .exports import EXPORTS, VIEWS
+from .modes import MODES
+
+SCOPE = "vae4d-explorer"
+CSS = f"""<style>
+.{SCOPE} .widget-label, .{SCOPE} .widget-readout, .{SCOPE} select, .{SCOPE} button, .{SCOPE} .widget-html-content,
+.{SCOPE} .widget-label-basic {{ font-size: 16px; }}
+.{SCOPE} :focus-visible {{ outline: 3px solid #0072B2; outline-offset: 1px; }}
+.{SCOPE} .widget-html-content {{ line-height: 1.35; white-space: normal; }}
+.{SCOPE} a {{ color: #0072B2; text-decoration: underline; }}
+.{SCOPE} .lm-TabBar-tabLabel {{ font-size: 16px; }}
+.{SCOPE} .lm-TabBar-tab {{ flex: 0 1 auto !important; min-width: 5em !important; }}
+.{SCOPE} .jupyter-button {{ height: auto; min-height: 2.1em; }}
+</style>"""
+DEGREE = math.pi / 180
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One of the six numbers of a camera's offset, as a slider shows it."""
+
+    name: str
+    unit: str
+    reach: float  # of the slider to either side, in the unit
+    factor: float  # the unit, with its sign, to the number in `geometry`
+    help: str
+
+
+# In the order of the six numbers. A pose leads from the moved camera to the one at t; signs as `workbook.moments.sideways` has them.
+AXES = (
+    Axis("swing right", "\u00b0", 8, -DEGREE, "The camera swings to the right around the middle of the scene, in degrees."),
+    Axis("swing up", "\u00b0", 8, -DEGREE, "The camera swings upwards around the middle of the scene, in degrees."),
+    Axis("roll", "\u00b0", 15, DEGREE, "The camera turns clockwise about its line of sight, in degrees."),
+    Axis("move right", "%", 15, 0.02, "The camera moves right, in hundredths of the picture's width at the scene's median depth."),
+    Axis("move up", "%", 15, -0.02, "The camera moves up, in hundredths of the picture's width at the scene's median depth."),
+    Axis("move forward", "%", 15, 0.02, "The camera moves forward, in hundredths of the picture's width at the scene's median depth."),
+)
+
+
+def offset_of(values: Sequence[float]) -> tuple[float, ...]:
+    """Six sliders' values as a camera's offset; what a browser rounds to almost zero is zero, without a sign."""
+    return tuple(round(value * axis.factor, 9) or 0.0 for axis, value in zip(AXES, values, strict=True))
+
+
+def values_of(offset: Sequence[float]) -> list[float]:
+    """The inverse of `offset_of`."""
+    return [round(number / axis.factor, 6) or 0.0 for axis, number in zip(AXES, offset, strict=True)]
+
+
+def labelled(kind: Callable, description: str, help: str, width: str = "560px", **options: Any) -> Any:
+    """A widget of `kind` with its description and tooltip, at most `width` wide; narrow ones keep no room for a label."""
+    import ipywidgets as widgets
+
+    style = {"description_width": "9.5em"} if width == "560px" else {}
+    return kind(description=description, tooltip=help, layout=widgets.Layout(width="100%", max_width=width), style=style, **options)
+
+
+class Controls:
+    """All widgets, laid out in `panel`; none of them does anything yet.
+
+    Args:
+        clips: names to choose from. t: the moment at first. look: whether there is a button that looks for new clips.
+    """
+
+    def __init__(self, explorer: Explorer, clips: Sequence[str], t: float, look: bool):
+        import ipywidgets as w
+
+        clip = explorer.clip.name
+        self.clip = labelled(w.Dropdown, "clip", "The clip that the two frames are taken from.", options=list(clips), value=clip)
+        larger = "A larger one: drop the file into data/videos/ and press Look again."
+        self.upload = labelled(w.FileUpload, "Upload a video (up to 7 MB)", larger, "340px", accept="video/*")
+        self.look = labelled(w.Button, "Look again", "Look for videos that came into data/videos/ since.", "130px")
+        self.look.layout.display = "" if look else "none"
+        self.start = labelled(w.IntSlider, "first frame", "Number of the first of the two frames.", continuous_update=False)
+        self.gap = labelled(w.IntSlider, "gap (frames)", "The second frame is so many frames later.", min=1, continuous_update=False)
+
+        unit = {"min": 0.0, "max": 1.0, "step": 0.01}
+        between = "The moment between the two frames: 0 is the first, 1 the second."
+        self.t = labelled(w.FloatSlider, "t (0 to 1)", between, value=t, readout_format=".2f", **unit)
+        self.play = labelled(w.Play, "time", "Let time run from the first frame to the second.", "220px", interval=120)
+        self.camera = [
+            labelled(w.FloatSlider, f"{axis.name} ({axis.unit})", axis.help, min=-axis.reach, max=axis.reach, step=axis.reach / 150,
+                     readout_format="+.1f") for axis in AXES
+        ]  # fmt: skip
+        self.orbit = labelled(w.Play, "orbit", "Let the camera swing around the middle of the scene.", "220px", max=VIEWS - 1, interval=120)
+        self.rest = labelled(w.Button, "Camera back", "All six camera offsets become 0.", "150px")
+
+        chosen = {explorer.names[0], "linear blend"}
+        self.ticks = {
+            name: labelled(w.Checkbox, name, f"Show {name}.", "400px", indent=False, value=name in chosen) for name in explorer.names
+        }
+        self.mode = labelled(w.ToggleButtons, "compare", "How the ticked methods are compared.", "none", options=MODES)
+        self.mode.style.button_width = "auto"
+        share = "Share of the width that shows the first method."
+        self.fraction = labelled(w.FloatSlider, "split at", share, value=0.5, readout_format=".0%", **unit)
+        self.second = labelled(w.Checkbox, "show B, the second method", "Show the second of the two methods.", "260px", indent=False)
+        self.flicker = labelled(w.Play, "flicker", "Show the two methods in turn.", "220px", max=1, interval=600)
+        self.play.repeat = self.orbit.repeat = self.flicker.repeat = True
+
+        # Without a tooltip: the browser's side of Image fails on one. The lines of text beside the images say what they show.
+        self.image = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
+        self.status = w.HTML(layout=w.Layout(min_height="3.2em"))
+        whose = "The method whose depth, motion and so on are shown below."
+        self.believer = labelled(w.Dropdown, "views of", whose, options=list(explorer.methods))
+        self.texts = [w.HTML() for _ in BELIEFS]
+        self.figures = [w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start")) for _ in BELIEFS]
+        pages = zip(self.texts, self.figures, strict=True)
+        self.tabs = w.Tab([w.VBox(page, layout=w.Layout(height="560px", overflow="auto")) for page in pages], titles=list(BELIEFS))
+        self.kind = labelled(w.Dropdown, "save", "What is written into the run's folder.", options=list(EXPORTS))
+        self.save = labelled(w.Button, "Save", "Write the file, and show a link that downloads it.", "110px")
+        self.link = w.HTML()
+        self.panel = self._laid_out(w)
+
+    def _laid_out(self, w: Any) -> Any:
+        def row(*widgets: Any) -> Any:
+            return w.HBox(widgets, layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 12px"))
+
+        def heading(text: str) -> Any:
+            return w.HTML(f"<b>{text}</b>")
+
+        time = [heading("Time"), self.t, row(w.Label("play time"), self.play)]
+        camera = [heading("Camera, beside that of the moment"), *self.camera, row(w.Label("play an orbit"), self.orbit), self.rest]
+        methods = [heading("Methods"), *self.ticks.values()]
+        hand = w.VBox([*time, *camera, *methods], layout=w.Layout(flex="1 1 400px", min_width="0", max_width="460px"))
+        eye = w.VBox([row(self.mode), row(self.fraction, self.second, self.flicker), self.image, self.status],
+                     layout=w.Layout(flex="2 1 560px", min_width="0"))  # fmt: skip
+        panel = w.VBox([
+            w.HTML(CSS), heading("Two frames of a clip"), row(self.clip, self.upload, self.look), row(self.start, self.gap),
+            w.HBox([hand, eye], layout=w.Layout(flex_flow="row wrap", align_items="flex-start", grid_gap="16px")),
+            row(self.kind, self.save), self.link, heading("What a method believes"), self.believer, self.tabs,
+        ])  # fmt: skip
+        panel.add_class(SCOPE)
+        return panel

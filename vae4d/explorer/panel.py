@@ -1,0 +1,185 @@
+"""The panel: the controls joined to the core. The picture follows the hand; the other views are drawn when it rests.
+
+Whatever goes wrong becomes one sentence in the status line or in the view, and what was shown before stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..clips.clip import Clip
+from ..synthesis import orbit
+from . import modes, uploads
+from .beliefs import BELIEFS
+from .canvas import as_png
+from .controls import Controls, offset_of, values_of
+from .core import Explorer
+from .exports import VIEWS, export
+from .modes import FLICKER, SPLIT, View
+from .replies import Pause, download, said, sentence
+
+STEPS = 48  # of the slider of t, about: a whole number of them falls on every frame
+LONGEST = 24  # frames between the two of a pair, on the slider
+
+Say = Callable[[str], None]
+
+
+class Panel:
+    """An explorer and its controls; `controls.panel` is the widget to show.
+
+    Args:
+        clips: by name, the explorer's own among them.
+        folder: that exports go to.
+        angle: radians by which the orbit swings.
+        refresh: looks for clips anew, and says in lines what it left out; None where there is nothing to look for.
+        data_root: folder whose `videos` uploads go to.
+    """
+
+    def __init__(self, explorer: Explorer, clips: dict[str, Clip], folder: Path, t: float = 0.5, angle: float = 0.05,
+                 refresh: Callable[[Say], dict[str, Clip]] | None = None, data_root: str | Path = "data"):  # fmt: skip
+        self.explorer, self.clips, self.folder, self.angle = explorer, dict(clips), folder, angle
+        self.refresh, self.data_root = refresh, data_root
+        self.controls = Controls(explorer, list(clips), t, refresh is not None)
+        self._held = False
+        self._rested = Pause(self.draw_belief)
+        self._join()
+        self._fit()
+        self.draw()
+
+    def _join(self) -> None:
+        c = self.controls
+
+        def on(widget: Any, act: Callable[[], None], trait: str = "value") -> None:
+            widget.observe(lambda change: None if self._held else self._guarded(act), trait)
+
+        for widget in (c.t, *c.camera, c.fraction, c.second, c.mode, *c.ticks.values()):
+            on(widget, self.draw)
+        on(c.clip, lambda: self._choose(self.clips[c.clip.value], None))
+        for widget in (c.start, c.gap):
+            on(widget, lambda: self._choose(self.explorer.clip, min(c.start.value, len(self.explorer.clip) - 1 - c.gap.value)))
+        on(c.upload, self._take_upload)
+        on(c.play, lambda: self._move([(c.t, c.play.value / c.play.max)]))
+        on(c.orbit, lambda: self._move(zip(c.camera, values_of(orbit(VIEWS, self.angle)[c.orbit.value].tolist()), strict=True)))
+        on(c.flicker, lambda: self._move([(c.second, bool(c.flicker.value))]))
+        on(c.believer, self.draw_belief)
+        on(c.tabs, self.draw_belief, "selected_index")
+        c.rest.on_click(lambda button: self._guarded(lambda: self._move((slider, 0.0) for slider in c.camera)))
+        c.look.on_click(lambda button: self._guarded(self._look_again))
+        c.save.on_click(lambda button: self._guarded(self._export))
+
+    @property
+    def view(self) -> View:
+        """What the controls say.
+
+        Raises:
+            ConfigError: no method is ticked.
+        """
+        c = self.controls
+        chosen = tuple(name for name, box in c.ticks.items() if box.value)
+        return View(chosen, c.t.value, self.offset, c.mode.value, c.fraction.value, c.second.value)
+
+    @property
+    def offset(self) -> tuple[float, ...]:
+        """The camera's, see `core`."""
+        return offset_of([slider.value for slider in self.controls.camera])
+
+    def draw(self) -> None:
+        """The picture anew, at once; the view below it when the hand rests."""
+        c = self.controls
+        c.fraction.layout.display = "" if c.mode.value == SPLIT else "none"
+        c.flicker.layout.display = c.second.layout.display = "" if c.mode.value == FLICKER else "none"
+        self._guarded(self._draw)
+        self._rested()
+
+    def _draw(self) -> None:
+        view = self.view
+        self.controls.image.value = as_png(modes.draw(self.explorer, view))
+        self.controls.status.value = sentence(" ".join(modes.sentences(self.explorer, view)))
+
+    def draw_belief(self) -> None:
+        """The view whose tab is open, or the sentence that says why there is none."""
+        c = self.controls
+        place = c.tabs.selected_index or 0
+        name, text, image = list(BELIEFS)[place], c.texts[place], c.figures[place]
+        try:
+            buffer = io.BytesIO()
+            BELIEFS[name](self.explorer, c.believer.value, c.t.value, self.offset).savefig(buffer, format="png")
+            image.value, text.value, image.layout.display = buffer.getvalue(), "", ""
+        except Exception as error:
+            image.layout.display, text.value = "none", sentence(said(error))
+
+    @contextmanager
+    def _hold(self):
+        """Within the block, controls that are set do nothing."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def _move(self, values: Iterable[tuple[Any, Any]]) -> None:
+        """Several controls at once, and one picture."""
+        with self._hold():
+            for widget, value in values:
+                widget.value = value
+        self.draw()
+
+    def _choose(self, clip: Clip, start: int | None) -> None:
+        try:
+            self.explorer.choose(clip, start, self.controls.gap.value)
+        finally:
+            self._fit()  # to the new pair, or back to the old one
+        self.draw()
+
+    def _fit(self) -> None:
+        """The controls to the explorer's pair."""
+        c, clip, gap = self.controls, self.explorer.clip, self.explorer.gap
+        steps = gap * max(1, round(STEPS / gap))
+        with self._hold():
+            c.gap.max = max(gap, min(LONGEST, len(clip) - 1))
+            c.gap.value = gap
+            c.start.max = len(clip) - 1 - gap
+            c.start.value = self.explorer.start
+            c.t.step, c.play.max = 1 / steps, steps
+            c.clip.options = list(self.clips)
+            c.clip.value = clip.name
+
+    def _take_upload(self) -> None:
+        if not (files := self.controls.upload.value):
+            return
+        with self._hold():
+            self.controls.upload.value = ()  # so that the same file can be tried again
+        clip = uploads.take(files[0]["name"], files[0]["content"], self.explorer.clip.size, self.data_root)
+        if clip.name in self.clips and self.clips[clip.name].sha256 != clip.sha256:
+            clip = dataclasses.replace(clip, name=f"{clip.name}-{clip.sha256[:6]}")
+        self.clips = {clip.name: clip} | {name: other for name, other in self.clips.items() if name != clip.name}
+        self._choose(clip, None)
+
+    def _look_again(self) -> None:
+        lines: list[str] = []
+        clips = self.refresh(lines.append)
+        count = len(clips.keys() - self.clips.keys())
+        self.clips = clips | {self.explorer.clip.name: self.explorer.clip}
+        self._fit()
+        faults = [line for line in lines if "left out" in line]
+        self.controls.status.value = sentence(" ".join([f"{count or 'No'} new clip{'' if count == 1 else 's'} found.", *faults]))
+
+    def _export(self) -> None:
+        c = self.controls
+        c.link.value = sentence(f"Writing: {c.kind.value} \u2026")
+        path = None
+        try:
+            path = export(c.kind.value, self.folder, self.explorer, c.believer.value, self.view, self.angle)
+        finally:
+            c.link.value = download(path) if path else ""
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            self.controls.status.value = sentence(said(error), wrong=True)

@@ -1,0 +1,52 @@
+"""A video that was handed to the panel becomes a clip: it is kept in `data/videos`, where nothing trains on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..clips.cache import prepare
+from ..clips.clip import Clip
+from ..clips.entries import VIDEO_SUFFIXES
+from ..clips.video import open_source
+from ..errors import ClipError, Vae4dError, VideoError
+from ..files import atomic_path
+
+LARGEST = 7_000_000  # bytes; the server drops the connection at a message of 10 MiB, and what is sent is larger than the file
+REMEDY = "drop the file into {folder}/ and press 'Look again'"
+
+
+def take(name: str, content: bytes | memoryview, size: int, data_root: str | Path = "data") -> Clip:
+    """Keep a video as `data_root/videos/<name>` and prepare it; what is no video leaves no file behind.
+
+    Args:
+        name: of the file, as the browser gives it; folders in it are ignored.
+        size: side of the prepared frames in pixels.
+    Raises:
+        VideoError: too large, not named as a video, a name that is taken, or it cannot be read. ClipError: it has one frame.
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    root = Path(data_root)
+    path = root / "videos" / Path(name.replace("\\", "/")).name
+    if len(content) > LARGEST:
+        remedy = REMEDY.format(folder=path.parent.as_posix())
+        raise VideoError(f"{path.name} is {len(content) / 1e6:.1f} MB, too large to send through the browser (7 MB): {remedy}.")
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        raise VideoError(f"{path.name} is not named as a video: give a file that ends in .mp4, .mov, .webm, .avi or the like.")
+    if path.exists():
+        if path.read_bytes() != bytes(content):
+            raise VideoError(f"{path} is there already and is another video: give yours another name.")
+        return checked(path, prepare(open_source(path), root / "cache", size, "test"))
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+    try:
+        return checked(path, prepare(open_source(path), root / "cache", size, "test"))
+    except Vae4dError:
+        path.unlink()
+        raise
+
+
+def checked(path: Path, clip: Clip) -> Clip:
+    """A clip of two frames or more."""
+    if len(clip) < 2:
+        raise ClipError(f"{path.name} has one frame, and nothing lies between one frame and itself: give a video of two or more.")
+    return clip
