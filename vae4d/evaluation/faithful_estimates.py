@@ -7,7 +7,7 @@ Flow of a voxel. On the grid of view 0 the start is S = V0, the end E = V1 warpe
 S(p + F(p)) resembles E(p): what was at p + F(p) is now at p, so, F being smooth, what was at p is now near p - F(p). The end's own
 camera shows a point x of this grid at theta^-1 x, as warping by theta = pose(0, 1) shows at x1 what was at theta x1. Together a voxel
 moves by u(p) = theta^-1 (p - F(p)) - p. A pixel's flow is the mean of u's x and y over the voxels behind it, weighted by how much the
-picture hangs on them (the sum over channels of |importance_mask * code|, see `losses`), times half the picture's size in pixels.
+picture hangs on them (the sum over channels of |importance_mask * code|, see `faithful.losses`), times half the picture's size in pixels.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..faithful.losses import importance_mask
 from ..geometry import CENTRE, camera_of_cube, euler_to_theta, invert, offset_in_cube, theta_to_euler
-from ..losses import importance_mask
 from ..synthesis import follow_trajectory, trajectory
 from .estimates import Estimate
 from .methods import ModelMethod, Settings

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from ..config import SharpConfig
 from ..errors import ConfigError
 from ..geometry import camera_of_cube, euler_to_theta, theta_to_euler
-from ..model import Synthesis
+from ..interface import Synthesis
 from .camera import displacement, evidence, homogeneous, rays, search_twist, solve_twist, twist_matrix
 from .features import Encoder, resized, sample
 from .fusion import Fused, Fusion

@@ -23,13 +23,14 @@ from ..clips.datasets import open_dataset
 from ..config import PRESETS, SharpConfig, choice
 from ..errors import ConfigError
 from ..files import sha256
-from ..loop import StopRequest, TrainResult
 from ..metrics import mse, psnr_of_mse
 from ..parallel import average, connect, from_first, maximum, processes, rank, reduce_gradients
-from ..runlog import RunLog, restore
 from ..scenes import WorldOptions, load_textures
 from ..scenes.collage import Sample
 from ..scenes.textures import Textures
+from ..training.result import TrainResult
+from ..training.runlog import RunLog, restore
+from ..training.stop import StopRequest
 from .camera import twist_matrix
 from .losses import WEIGHTS, losses
 from .model import Made, SharpAutoencoder4D

@@ -18,17 +18,20 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .checkpoint import read_checkpoint, save_checkpoint
-from .errors import CheckpointError, ConfigError, TrainingError
-from .files import atomic_path, storage_error, write_json, write_text
-from .model import VideoAutoencoder4D
-from .parallel import from_first, processes, rank
-from .stages import Stage
+from ..checkpoint import read_checkpoint, save_checkpoint
+from ..errors import CheckpointError, ConfigError, TrainingError
+from ..files import atomic_path, storage_error, write_json, write_text
+from ..parallel import from_first, processes, rank
+
+if TYPE_CHECKING:
+    from ..faithful.stages import Stage
+    from ..family import Model
 
 NEWEST, BEST = "newest.safetensors", "best.safetensors"
 
@@ -139,7 +142,7 @@ class RunLog:
         if self._events is not None:
             self._events.flush()
 
-    def save_best(self, model: VideoAutoencoder4D, stage: str, state: dict) -> None:
+    def save_best(self, model: Model, stage: str, state: dict) -> None:
         """Write best.safetensors: weights and `state`, without the optimiser."""
         if not rank():
             save_checkpoint(self.best, model, stage, state)
