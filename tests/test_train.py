@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from vae4d.errors import CheckpointError, ClipError, ConfigError, MissingInputEr
 from vae4d.faithful import base_stage, naive
 from vae4d.faithful.loop import Loop, learning_rate_factor
 from vae4d.faithful.train import TrainConfig, scene_set, train, training_windows, validation_windows
+from vae4d.files import sha256
 from vae4d.perceptual import VGGFeatures
 from vae4d.scenes import generate
 from vae4d.scenes.textures import split_of
@@ -114,6 +116,10 @@ def test_training_lowers_the_loss_and_moves_only_its_stage(options, tmp_path):
     flow = dataclasses.replace(longer, stage="flow", savepath=str(tmp_path / "flow"), resume=str(tmp_path / "base" / "best.safetensors"))
     flow = dataclasses.replace(flow, max_steps=3, pairs=2, reconstruction_substeps=2, interpolation_substeps=1)
     train(flow, quiet)
+    meta = read_checkpoint(tmp_path / "flow" / "newest.safetensors")[0]
+    recipe = meta["extra"]["recipe"]
+    assert recipe["resume"] == sha256(tmp_path / "base" / "best.safetensors") and recipe["dataset"] == "set"
+    assert str(tmp_path) not in json.dumps(meta) and options.data_root not in json.dumps(meta)  # where things lay may tell who trained it
     trained = load_model(tmp_path / "flow" / "newest.safetensors")
     assert trained.flow_trained and not base.flow_trained
     same = {name for name, value in trained.state_dict().items() if torch.equal(value, base.state_dict()[name])}

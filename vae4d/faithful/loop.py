@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -183,16 +182,13 @@ class Loop:
         if self.best is None or psnr > self.best:
             self.best = psnr
             if self.keeps_best:
-                self.log.save_best(self.stage.model, self.stage.name, {"step": step, "valid_psnr": psnr} | self.recipe())
+                self.log.save_best(self.stage.model, self.stage.name, {"step": step, "valid_psnr": psnr} | self.log.recipe(self.config))
 
     def save(self, step: int) -> None:
         scaler = self.accelerator.scaler
         state = {"step": step, "best_psnr": self.best} | ({"scaler": scaler.state_dict()} if scaler is not None else {})
         adams = {name: getattr(adam, "optimizer", adam) for name, adam in self.adams.items()}
-        self.log.save(self.stage, adams, state | self.recipe())
-
-    def recipe(self) -> dict:
-        return {"recipe": dataclasses.asdict(self.config), "data": self.log.identity["data"]}
+        self.log.save(self.stage, adams, state | self.log.recipe(self.config))
 
     def result(self, step: int) -> TrainResult:
         wait, work = (1000 * float(torch.tensor(times or [math.nan]).median()) for times in (self.waits, self.works))

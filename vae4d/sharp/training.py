@@ -309,9 +309,7 @@ class Run:
         self.log.save(Stage(self.model), {"model": self.adam}, state, averaged)
 
     def recipe(self) -> dict:
-        places = ("savepath", "data_root")  # where it lay tells nothing, and may tell who trained it
-        recipe = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in places}
-        return {"recipe": recipe, "data": self.log.identity["data"], "processes": processes()}
+        return self.log.recipe(self.config) | {"processes": processes()}
 
 
 def validation(model: SharpAutoencoder4D, samples: Sample, device: torch.device) -> dict[str, float]:

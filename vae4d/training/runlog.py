@@ -15,6 +15,7 @@ Of several processes the first one writes; all read the checkpoint that a run go
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -31,7 +32,9 @@ from ..parallel import from_first, processes, rank
 
 if TYPE_CHECKING:
     from ..faithful.stages import Stage
+    from ..faithful.train_config import TrainConfig
     from ..family import Model
+    from ..sharp.training import SharpTrainConfig
 
 NEWEST, BEST = "newest.safetensors", "best.safetensors"
 
@@ -146,6 +149,13 @@ class RunLog:
         """Write best.safetensors: weights and `state`, without the optimiser."""
         if not rank():
             save_checkpoint(self.best, model, stage, state)
+
+    def recipe(self, config: TrainConfig | SharpTrainConfig) -> dict:
+        """For a checkpoint's metadata: the options, and all clips seen; no place where anything lay, as it may tell who trained it."""
+        options = {name: value for name, value in dataclasses.asdict(config).items() if name not in ("savepath", "data_root")}
+        options["dataset"] = Path(config.dataset.partition(":")[0]).name  # "HMDB51+cm:/some/folder" is called HMDB51+cm
+        options |= {name: self.identity[name] for name in ("resume", "textures")}  # SHA-256 of what they name
+        return {"recipe": options, "data": self.identity["data"]}
 
     def bad_batch(self, step: int, batch: dict, loss: float) -> TrainingError:
         """Save the batch of a loss that is not finite and return the error to raise."""
