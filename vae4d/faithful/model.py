@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..errors import ConfigError
 from ..geometry import compose, euler_to_theta, full_precision
-from ..interface import Synthesis
+from ..interface import Synthesis, require_one_shape
 from .modules import Decoder, FlowCorrection, FlowEncoder, FlowWarp, PoseEncoder, Rotate, SceneEncoder
 from .repairs import REPAIRED, Repairs
 
@@ -152,10 +152,7 @@ class VideoAutoencoder4D(nn.Module):
         """
         repairs = Repairs.parse(semantics)
         first, second = (x if isinstance(x, Encoded) else self.encode(x) for x in (first, second))
-        if first.frame.shape != second.frame.shape:
-            raise ConfigError(
-                f"The two frames differ in shape, {tuple(first.frame.shape)} and {tuple(second.frame.shape)}: crop or resize them alike."
-            )
+        require_one_shape(first.frame, second.frame)
         use_flow = self.flow_trained if use_flow is None else use_flow
         use_correction = use_flow and (repairs.correction if use_correction is None else use_correction)
         t = self.moment(t, first.code)
