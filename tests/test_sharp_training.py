@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 
 import pytest
 import torch
 from torch import Tensor
 
 from vae4d import load_model
+from vae4d.checkpoint import read_checkpoint
 from vae4d.config import PRESETS
 from vae4d.errors import CheckpointError, ConfigError
+from vae4d.files import sha256
 from vae4d.geometry import compose, invert
 from vae4d.scenes import WorldOptions, load_textures
 from vae4d.scenes.collage import Sample
@@ -179,6 +182,13 @@ def test_a_run_that_is_interrupted_goes_on_as_if_it_had_not_been(tmp_path, tiny,
     again = load_model(rest.checkpoint)
     assert all(torch.equal(x, y) for x, y in zip(model.parameters(), again.parameters(), strict=True))
     assert train_sharp(options(tmp_path / "parts"), told.append).steps == 6  # at once
+
+
+def test_a_checkpoint_names_no_place(tmp_path, tiny):
+    first = train_sharp(options(tmp_path / "first", steps=1), lambda line: None)
+    second = train_sharp(options(tmp_path / "second", steps=1, resume=str(first.checkpoint)), lambda line: None)
+    meta = read_checkpoint(second.checkpoint)[0]
+    assert str(tmp_path) not in json.dumps(meta) and meta["extra"]["recipe"]["resume"] == sha256(first.checkpoint)
 
 
 def test_training_lowers_the_loss_on_one_batch(tiny, tmp_path, monkeypatch):

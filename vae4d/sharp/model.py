@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from ..config import SharpConfig
 from ..errors import ConfigError
 from ..geometry import camera_of_cube, euler_to_theta, theta_to_euler
-from ..model import Synthesis
+from ..interface import Synthesis, require_one_shape
 from .camera import displacement, evidence, homogeneous, rays, search_twist, solve_twist, twist_matrix
 from .features import Encoder, resized, sample
 from .fusion import Fused, Fusion
@@ -269,10 +269,7 @@ class SharpAutoencoder4D(nn.Module):
                 tiles; values that are not finite.
         """
         first, second = (x if isinstance(x, Encoded) else self.encode(x) for x in (first, second))
-        if first.frame.shape != second.frame.shape:
-            raise ConfigError(
-                f"The two frames differ in shape, {tuple(first.frame.shape)} and {tuple(second.frame.shape)}: crop or resize them alike."
-            )
+        require_one_shape(first.frame, second.frame)
         batch, device = len(first), first.frame.device
         t = numbers(t, batch, device, "t", "moments")
         if not bool(((t >= 0) & (t <= 1)).all()):

@@ -20,9 +20,9 @@ from ..checkpoint import build_model, load_model
 from ..config import SharpConfig
 from ..evaluation.methods import ModelMethod
 from ..files import sha256
-from ..loop import TrainResult
 from ..sharp.model import Encoded, Pair, SharpAutoencoder4D
 from ..sharp.training import Run, SharpTrainConfig, validation
+from ..training.result import TrainResult
 
 BLEND, WHOLE = "blend", "whole"
 GEOMETRY = ("camera", "prior", "still", "depth", "own")  # losses that need the truth of a scene beside its motion
