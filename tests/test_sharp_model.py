@@ -32,6 +32,7 @@ def perturbed(config: SharpConfig = SMALL, size: float = 0.02) -> SharpAutoencod
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += size * torch.randn_like(parameter)
+        model.subpixel.trust.fill_(1)  # one number among so many: chance would leave the gradients out
     return model
 
 

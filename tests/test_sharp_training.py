@@ -114,6 +114,7 @@ def test_the_truth_has_no_loss_and_its_terms_are_what_they_say(worlds):
     """A model's belief replaced by the truth: motion, depth and camera cost nothing; a motion off by 2 px costs 2 px."""
     torch.manual_seed(0)
     batch = samples.nearer_first(worlds)
+    batch = dataclasses.replace(batch, t=torch.full_like(batch.t, 0.5))  # the pair's grid is then that of the truth
     model = SharpAutoencoder4D(TINY)
     first, second = model.encode(batch.first), model.encode(batch.second)
     made = model.make(first, second, model.one_way(first, second, batch.focal), batch.t.view(-1, 1, 1, 1), batch.focal)
@@ -121,17 +122,18 @@ def test_the_truth_has_no_loss_and_its_terms_are_what_they_say(worlds):
 
     def with_motion(shift: float) -> dict[str, Tensor]:
         off = torch.tensor([shift, 0.0]).view(1, 2, 1, 1)
-        levels = tuple(torch.nn.functional.avg_pool2d(motion, SIZE // m.shape[-1]) + off for m in made.motions)
+        coarse = torch.nn.functional.avg_pool2d(motion, 4) + off
+        pair = dataclasses.replace(made.pair, matched=coarse)
         fused = dataclasses.replace(made.fused, motion=(batch.flow0 + off, batch.flow1 + off))
         inverse = torch.nn.functional.avg_pool2d(depth[:, None], 4)[:, 0]
         scene = dataclasses.replace(made.scene, inverse_depth=inverse)
-        return losses.truth_terms(dataclasses.replace(made, motions=levels, fused=fused, scene=scene), batch)
+        return losses.truth_terms(dataclasses.replace(made, pair=pair, motions=(coarse,) * 3, fused=fused, scene=scene), batch)
 
     right, wrong = with_motion(0.0), with_motion(2.0)
     assert right["flow"].max() < 1e-5 and right["depth"].max() < 2e-3
     seen = (batch.visible0 & batch.visible1, batch.visible0, batch.visible1)
     weight = [losses.HIDDEN + (1 - losses.HIDDEN) * v.float().mean() for v in seen]
-    assert float(wrong["flow"].mean()) == pytest.approx(1.9 * float(1.5 * weight[0] + weight[1] + weight[2]), rel=0.02)
+    assert float(wrong["flow"].mean()) == pytest.approx(1.9 * float(2 * weight[0] + weight[1] + weight[2]), rel=0.02)
 
 
 def test_video_terms_need_no_truth(worlds):
