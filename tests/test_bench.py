@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from vae4d import bench, bench_flow, bench_sharp
-from vae4d.bench_flow import ALL, BFLOAT16, FROZEN, OURS, SUBSTEPS, Job, Times
+from vae4d.bench import flow, run, sharp
+from vae4d.bench.flow import ALL, BFLOAT16, FROZEN, OURS, SUBSTEPS, Job, Times
 from vae4d.perceptual import VGGFeatures
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def times(job) -> dict[str, Times]:
     whole = VGGFeatures.forward
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VGGFeatures, "forward", lambda self, image, size: whole(self, image, 32))
-        return bench_flow.time_forms(job, 1)
+        return flow.time_forms(job, 1)
 
 
 def test_all_forms_compute_the_same_losses(times):
@@ -59,7 +59,7 @@ def test_an_iteration_is_composed_of_its_substeps():
 def test_the_report_prints_ratios_and_refuses_other_losses(times):
     lines: list[str] = []
     memory = {OURS: 1.0, BFLOAT16: 0.5, FROZEN: 3.0, ALL: 4.0}
-    bench_flow.report(times, memory, lines.append)
+    flow.report(times, memory, lines.append)
     assert [line.strip().split(":")[0] for line in lines[:4]] == list(times)
     assert "x the time of ours, 3.00 x the memory" in lines[2] and "a loss is off by up to" in lines[1]
     assert lines[4].startswith("  losses in float32 differ from ours by at most")
@@ -67,25 +67,25 @@ def test_the_report_prints_ratios_and_refuses_other_losses(times):
         altered = times[FROZEN].losses | {"forward 2": times[FROZEN].losses["forward 2"] * wrong}
         said = r"differ from ours by more than 0\.001 of their value \(naive, frozen weights: (1\.0e-02|nan), naive, grad"
         with pytest.raises(ArithmeticError, match=said):
-            bench_flow.report(times | {FROZEN: dataclasses.replace(times[FROZEN], losses=altered)}, memory, lines.append)
+            flow.report(times | {FROZEN: dataclasses.replace(times[FROZEN], losses=altered)}, memory, lines.append)
 
 
 def facts() -> tuple[float, float]:
     """The largest memory of the process that calls this, and half of a denormal number in it."""
-    return bench_flow.own_peak(), float(torch.tensor(1e-39) * 0.5)
+    return flow.own_peak(), float(torch.tensor(1e-39) * 0.5)
 
 
 def test_a_process_of_its_own_flushes_denormals_and_counts_its_own_memory():
     held = torch.ones(100_000_000)  # 0.4 GB of this process, which the other must not count
-    before = bench_flow.own_peak()
+    before = flow.own_peak()
     assert before > 0.4 and held[0] == 1
-    peak, halved = bench_flow.apart(facts)
+    peak, halved = flow.apart(facts)
     assert 0.05 < peak < before - 0.3 and halved == 0
 
 
 def test_frames_in_between_are_those_of_the_naive_form():
     lines: list[str] = []
-    bench.frame_against_naive(CPU, lines.append, "small", 32)
+    run.frame_against_naive(CPU, lines.append, "small", 32)
     assert [line.split(":")[0] for line in lines] == [
         "small 32 px, published, a frame in between, codes kept",
         "small 32 px, published, three, one frame encoded",
@@ -101,7 +101,7 @@ def number(line: str, after: str) -> float:
 
 def test_a_sharp_frame_is_timed_beside_flow_and_ffmpeg():
     lines: list[str] = []
-    bench_sharp.frame_in_between(lines.append, 64, 1)
+    sharp.frame_in_between(lines.append, 64, 1)
     assert len(lines) == 3 and lines[0].startswith("sharp 64 px, float32") and "once a pair" in lines[0]
     ours = number(lines[0], "a frame in between ")
     for line, name in zip(lines[1:], ("DIS", "minterpolate"), strict=True):
@@ -110,21 +110,21 @@ def test_a_sharp_frame_is_timed_beside_flow_and_ffmpeg():
 
 def test_bfloat16_is_another_picture_but_hardly():
     lines: list[str] = []
-    bench_sharp.bfloat16(lines.append, 64, 1)
+    sharp.bfloat16(lines.append, 64, 1)
     assert 0 < number(lines[0], "off by at most ") < 0.1
 
 
 def test_tiles_give_the_same_picture(monkeypatch):
-    monkeypatch.setattr(bench_sharp, "apart", lambda function, *arguments: function(*arguments))  # a process each takes seconds
+    monkeypatch.setattr(sharp, "apart", lambda function, *arguments: function(*arguments))  # a process each takes seconds
     lines: list[str] = []
-    bench_sharp.tiles(lines.append, 384, 320, 256)
+    sharp.tiles(lines.append, 384, 320, 256)
     assert number(lines[0], "difference of a pixel ") < 1e-4 and "in tiles of 256 px" in lines[0]
-    alone = bench_sharp.tiled(64, 72, None)[1]
+    alone = sharp.tiled(64, 72, None)[1]
     assert alone.shape == (1, 3, 64, 72) and alone.std() > 0.05
 
 
 def test_every_part_of_the_measured_model_says_something():
-    model, (first, second) = bench_sharp.busy(), bench_sharp.moved(64, 64)
+    model, (first, second) = sharp.busy(), sharp.moved(64, 64)
     assert all(bool(parameter.any()) for parameter in model.parameters() if parameter.ndim > 1)
     assert torch.equal(first[..., 2:, 4:], second[..., :-2, :-4])  # 4 px to the left, 2 px up
     with torch.no_grad():

@@ -15,7 +15,7 @@ from torch import nn
 from vae4d.clips.cleaning import Cleaned, clean, reconstruction_errors
 from vae4d.clips.clip import Clip
 from vae4d.errors import ClipError, ConfigError
-from vae4d.model import Encoded
+from vae4d.faithful.model import Encoded
 
 GREY = 51  # of 255: 0.2
 

@@ -9,8 +9,8 @@ from golden_recipe import GOLDEN, draw
 from skimage import data
 from torch import nn
 
-from vae4d.discriminator import Discriminator, blocks_for, critic_loss, generator_loss, gradient_penalty
 from vae4d.errors import ConfigError
+from vae4d.faithful.discriminator import Discriminator, blocks_for, critic_loss, generator_loss, gradient_penalty
 
 
 class Linear(nn.Module):

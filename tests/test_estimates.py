@@ -13,8 +13,8 @@ from vae4d.evaluation.estimates import Estimate, ViewEstimator, checked_estimate
 from vae4d.evaluation.faithful_estimates import FaithfulEstimator, project_volume
 from vae4d.evaluation.methods import ModelMethod, Pair
 from vae4d.evaluation.sharp_estimates import SharpEstimator
+from vae4d.faithful.model import Encoded
 from vae4d.geometry import camera_of_cube, euler_to_theta, flow_warp, invert, offset_in_cube, warp
-from vae4d.model import Encoded
 from vae4d.sharp.camera import twist_matrix
 
 SIDE, SLICES = 8, 4  # a volume of a 32 px picture

@@ -8,10 +8,10 @@ import pytest
 import torch
 from golden_recipe import GOLDEN, golden_clip, golden_model
 
-from vae4d import naive
+from vae4d.faithful import naive
+from vae4d.faithful.repairs import PUBLISHED
+from vae4d.faithful.stages import FlowStage
 from vae4d.perceptual import PerceptualLoss, VGGFeatures
-from vae4d.repairs import PUBLISHED
-from vae4d.stages import FlowStage
 
 # The names of flow_stage.json by ours.
 FIELDS = {"l1": "loss l1", "l2": "loss l2", "still l1": "default l1", "still l2": "default l2", "cosine": "cos sim"}

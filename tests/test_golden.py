@@ -10,10 +10,11 @@ import pytest
 import torch
 from golden_recipe import GOLDEN, golden_clip, golden_model
 
-from vae4d import losses, metrics, synthesis
+from vae4d import metrics, synthesis
+from vae4d.faithful import losses
+from vae4d.faithful.stages import BaseStage
 from vae4d.geometry import euler_to_theta
 from vae4d.perceptual import PerceptualLoss, VGGFeatures
-from vae4d.stages import BaseStage
 
 SCALES = {"golden": {}, "golden_large_pose": {"scale_rotate": 1.0, "scale_translate": 1.0}}
 

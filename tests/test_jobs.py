@@ -14,7 +14,7 @@ from make_clips import pictures, save_images
 from PIL import Image
 from test_parallel import launch
 
-from vae4d import cameras, job_folders, jobs, synthesis
+from vae4d import cameras, synthesis
 from vae4d.__main__ import main
 from vae4d.checkpoint import build_model, save_checkpoint
 from vae4d.clips.cleaning import reconstruction_errors
@@ -22,7 +22,8 @@ from vae4d.clips.datasets import open_dataset, prepare_dataset
 from vae4d.clips.video import open_source
 from vae4d.errors import CheckpointError, ClipError, ConfigError, MissingInputError
 from vae4d.geometry import euler_to_theta
-from vae4d.jobs import JobOptions, run_job
+from vae4d.jobs import folders, run
+from vae4d.jobs.run import JobOptions, run_job
 from vae4d.metrics import to_uint8
 
 SIZE = 32
@@ -237,7 +238,7 @@ def test_an_interrupted_clip_leaves_nothing(options, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(job_folders, "pixels", stop)
+        patch.setattr(folders, "pixels", stop)
         with pytest.raises(KeyboardInterrupt):
             run_job(options(), None)
     folder = Path(options().savepath) / "interpolate"
@@ -264,7 +265,7 @@ def test_predictions_that_are_not_finite_are_named(options, monkeypatch):
 
 def test_processes_share_the_clips(options, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(jobs, "wait", lambda: None)
+    monkeypatch.setattr(run, "wait", lambda: None)
     lines: list[str] = []
     monkeypatch.setenv("RANK", "0")
     folder = run_job(options(), lines.append)
@@ -308,7 +309,7 @@ def test_clip_ids_are_unique_and_safe():
 
     names = (("a", "0"), ("A", "1"), ("b c/d", "2"), ("..", "3"), ("é" * 200, "4"), ("e", "5"), ("x?", "6"), ("x*", "6"))
     clips = [Named(*pair) for pair in names]
-    ids = job_folders.clip_ids(clips)
+    ids = folders.clip_ids(clips)
     assert list(ids.values()) == clips
     zeros, ones = "0" * 12, "1" * 12
     assert list(ids)[:4] == [f"a-{zeros}", f"A-{ones}", f"b_c_d-{'2' * 12}", f"clip-{'3' * 12}"]

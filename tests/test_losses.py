@@ -8,8 +8,9 @@ import torch
 from golden_recipe import golden_model
 from torch import nn
 
-from vae4d import build_model, losses, metrics
+from vae4d import build_model, metrics
 from vae4d.errors import AssetError, ConfigError
+from vae4d.faithful import losses
 from vae4d.perceptual import PerceptualLoss, VGGFeatures, load_lpips
 
 

@@ -10,7 +10,7 @@ from vae4d import PRESETS, Encoded, build_model
 from vae4d.config import preset
 from vae4d.errors import ConfigError
 from vae4d.geometry import compose, euler_to_theta
-from vae4d.modules import SmoothConv3d
+from vae4d.layers import SmoothConv3d
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from vae4d import build_model, load_model
 from vae4d.__main__ import main
 from vae4d.checkpoint import convert, read_checkpoint, save_checkpoint
 from vae4d.errors import CheckpointError, ConfigError, MissingInputError, StorageError
-from vae4d.model import BASE_MODULES, FLOW_MODULES
-from vae4d.original_checkpoint import read_original, write_original
+from vae4d.faithful.model import BASE_MODULES, FLOW_MODULES
+from vae4d.faithful.original_checkpoint import read_original, write_original
 
 
 def original(model: torch.nn.Module, modules=BASE_MODULES + FLOW_MODULES, prefix: str = "module.") -> dict:

@@ -20,7 +20,7 @@ from vae4d.checkpoint import read_checkpoint
 from vae4d.clips.datasets import prepare_dataset
 from vae4d.clips.windows import Batches, augment, step_generator
 from vae4d.errors import ConfigError
-from vae4d.train import TrainConfig, train
+from vae4d.faithful.train import TrainConfig, train
 
 
 @pytest.fixture(scope="module")

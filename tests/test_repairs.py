@@ -9,7 +9,7 @@ import torch
 from golden_recipe import golden_clip, golden_model
 
 from vae4d.errors import ConfigError
-from vae4d.repairs import PUBLISHED, REPAIRED, Repairs
+from vae4d.faithful.repairs import PUBLISHED, REPAIRED, Repairs
 
 
 def test_the_two_ends_of_the_switch():

@@ -328,7 +328,7 @@ def test_wrong_requests_print_one_sentence(tmp_path, monkeypatch, capsys):
 
 
 def test_training_options_are_the_fields_of_its_config(monkeypatch, capsys):
-    from vae4d import train
+    from vae4d.faithful import train
 
     seen = []
     monkeypatch.setattr(train, "train", seen.append)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 
 import pytest
 import torch
 from torch import Tensor
 
 from vae4d import load_model
+from vae4d.checkpoint import read_checkpoint
 from vae4d.config import PRESETS
 from vae4d.errors import CheckpointError, ConfigError
+from vae4d.files import sha256
 from vae4d.geometry import compose, invert
 from vae4d.scenes import WorldOptions, load_textures
 from vae4d.scenes.collage import Sample
@@ -111,6 +114,7 @@ def test_the_truth_has_no_loss_and_its_terms_are_what_they_say(worlds):
     """A model's belief replaced by the truth: motion, depth and camera cost nothing; a motion off by 2 px costs 2 px."""
     torch.manual_seed(0)
     batch = samples.nearer_first(worlds)
+    batch = dataclasses.replace(batch, t=torch.full_like(batch.t, 0.5))  # the pair's grid is then that of the truth
     model = SharpAutoencoder4D(TINY)
     first, second = model.encode(batch.first), model.encode(batch.second)
     made = model.make(first, second, model.one_way(first, second, batch.focal), batch.t.view(-1, 1, 1, 1), batch.focal)
@@ -118,17 +122,18 @@ def test_the_truth_has_no_loss_and_its_terms_are_what_they_say(worlds):
 
     def with_motion(shift: float) -> dict[str, Tensor]:
         off = torch.tensor([shift, 0.0]).view(1, 2, 1, 1)
-        levels = tuple(torch.nn.functional.avg_pool2d(motion, SIZE // m.shape[-1]) + off for m in made.motions)
+        coarse = torch.nn.functional.avg_pool2d(motion, 4) + off
+        pair = dataclasses.replace(made.pair, matched=coarse)
         fused = dataclasses.replace(made.fused, motion=(batch.flow0 + off, batch.flow1 + off))
         inverse = torch.nn.functional.avg_pool2d(depth[:, None], 4)[:, 0]
         scene = dataclasses.replace(made.scene, inverse_depth=inverse)
-        return losses.truth_terms(dataclasses.replace(made, motions=levels, fused=fused, scene=scene), batch)
+        return losses.truth_terms(dataclasses.replace(made, pair=pair, motions=(coarse,) * 3, fused=fused, scene=scene), batch)
 
     right, wrong = with_motion(0.0), with_motion(2.0)
     assert right["flow"].max() < 1e-5 and right["depth"].max() < 2e-3
     seen = (batch.visible0 & batch.visible1, batch.visible0, batch.visible1)
     weight = [losses.HIDDEN + (1 - losses.HIDDEN) * v.float().mean() for v in seen]
-    assert float(wrong["flow"].mean()) == pytest.approx(1.9 * float(1.5 * weight[0] + weight[1] + weight[2]), rel=0.02)
+    assert float(wrong["flow"].mean()) == pytest.approx(1.9 * float(2 * weight[0] + weight[1] + weight[2]), rel=0.02)
 
 
 def test_video_terms_need_no_truth(worlds):
@@ -179,6 +184,13 @@ def test_a_run_that_is_interrupted_goes_on_as_if_it_had_not_been(tmp_path, tiny,
     again = load_model(rest.checkpoint)
     assert all(torch.equal(x, y) for x, y in zip(model.parameters(), again.parameters(), strict=True))
     assert train_sharp(options(tmp_path / "parts"), told.append).steps == 6  # at once
+
+
+def test_a_checkpoint_names_no_place(tmp_path, tiny):
+    first = train_sharp(options(tmp_path / "first", steps=1), lambda line: None)
+    second = train_sharp(options(tmp_path / "second", steps=1, resume=str(first.checkpoint)), lambda line: None)
+    meta = read_checkpoint(second.checkpoint)[0]
+    assert str(tmp_path) not in json.dumps(meta) and meta["extra"]["recipe"]["resume"] == sha256(first.checkpoint)
 
 
 def test_training_lowers_the_loss_on_one_batch(tiny, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -17,16 +18,18 @@ from make_clips import pictures, save_images
 from PIL import Image
 from safetensors import safe_open
 
-from vae4d import base_stage, load_model, naive
+from vae4d import load_model
 from vae4d.checkpoint import read_checkpoint
 from vae4d.clips.datasets import open_dataset, prepare_dataset
 from vae4d.clips.windows import Batches
 from vae4d.errors import CheckpointError, ClipError, ConfigError, MissingInputError, StorageError, TrainingError
-from vae4d.loop import Loop, learning_rate_factor
+from vae4d.faithful import base_stage, naive
+from vae4d.faithful.loop import Loop, learning_rate_factor
+from vae4d.faithful.train import TrainConfig, scene_set, train, training_windows, validation_windows
+from vae4d.files import sha256
 from vae4d.perceptual import VGGFeatures
 from vae4d.scenes import generate
 from vae4d.scenes.textures import split_of
-from vae4d.train import TrainConfig, scene_set, train, training_windows, validation_windows
 
 LOSSES = ["step", "loss", "gradient_norm"]
 
@@ -113,6 +116,10 @@ def test_training_lowers_the_loss_and_moves_only_its_stage(options, tmp_path):
     flow = dataclasses.replace(longer, stage="flow", savepath=str(tmp_path / "flow"), resume=str(tmp_path / "base" / "best.safetensors"))
     flow = dataclasses.replace(flow, max_steps=3, pairs=2, reconstruction_substeps=2, interpolation_substeps=1)
     train(flow, quiet)
+    meta = read_checkpoint(tmp_path / "flow" / "newest.safetensors")[0]
+    recipe = meta["extra"]["recipe"]
+    assert recipe["resume"] == sha256(tmp_path / "base" / "best.safetensors") and recipe["dataset"] == "set"
+    assert str(tmp_path) not in json.dumps(meta) and options.data_root not in json.dumps(meta)  # where things lay may tell who trained it
     trained = load_model(tmp_path / "flow" / "newest.safetensors")
     assert trained.flow_trained and not base.flow_trained
     same = {name for name, value in trained.state_dict().items() if torch.equal(value, base.state_dict()[name])}
@@ -209,7 +216,7 @@ def test_a_start_from_a_checkpoint_keeps_it_where_training_makes_it_worse(option
     train(dataclasses.replace(options, max_steps=2), quiet)
     before = read_checkpoint(Path(options.savepath) / "newest.safetensors")[1]
     scores = iter([30.0, 20.0, 25.0])
-    monkeypatch.setattr("vae4d.loop.validate", lambda *_: {"psnr": next(scores), "loss": 1.0})
+    monkeypatch.setattr("vae4d.faithful.loop.validate", lambda *_: {"psnr": next(scores), "loss": 1.0})
     worse = dataclasses.replace(options, savepath=str(tmp_path / "worse"), resume=f"{options.savepath}/newest.safetensors")
     assert train(worse, quiet).best_psnr == 30
     assert pd.read_csv(tmp_path / "worse" / "validation.csv")["step"].tolist() == [0, 2, 4]
@@ -232,7 +239,7 @@ def test_a_new_model_and_an_untrained_flow_are_not_scored_before_they_are_traine
 def test_a_killed_process_can_go_on(options, tmp_path, number):
     """Interrupted in the middle of a step: the first two finish the step and save it, the last leaves the last checkpoint."""
     endless = dataclasses.replace(options, max_steps=100_000, epochs=100_000, save_freq=1, valid_freq=100_000)
-    script = f"from vae4d.train import *\ntrain(TrainConfig(**{dataclasses.asdict(endless)!r}))"
+    script = f"from vae4d.faithful.train import *\ntrain(TrainConfig(**{dataclasses.asdict(endless)!r}))"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     path = Path(options.savepath) / "losses.csv"
     while process.poll() is None and (not path.is_file() or path.read_text().count("\n") < 4):
@@ -307,8 +314,8 @@ def test_mixed_precision_trains_on_the_cpu(options, tmp_path):
 def test_the_published_encoder_starts_from_imagenet_or_says_that_it_does_not(options, monkeypatch):
     from torchvision.models import resnet50
 
-    from vae4d import train as module
     from vae4d.errors import AssetError
+    from vae4d.faithful import train as module
 
     state, said = resnet50(weights=None).state_dict(), []
     monkeypatch.setattr(module, "fetch_resnet50", lambda log: state)
@@ -382,7 +389,7 @@ def test_importing_the_training_code_needs_no_video_library():
     import sys
     for name in ("av", "cv2", "imagehash", "lpips", "papermill", "nbformat", "IPython", "ipywidgets"):
         sys.modules[name] = None
-    import vae4d.train, vae4d.evaluation.benchmark, vae4d.synthesis, vae4d.clips.datasets, vae4d.__main__
+    import vae4d.faithful.train, vae4d.evaluation.benchmark, vae4d.synthesis, vae4d.clips.datasets, vae4d.__main__
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
@@ -430,7 +437,7 @@ def test_the_learning_rate_is_halved_at_the_published_steps():
 
 
 def test_both_learning_rates_follow_the_schedule(options, monkeypatch):
-    monkeypatch.setattr("vae4d.loop.MILESTONES", (1, 3))
+    monkeypatch.setattr("vae4d.faithful.loop.MILESTONES", (1, 3))
     rates = []
     step = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *rest: rates.append(self.param_groups[0]["lr"]) or step(self, *rest))

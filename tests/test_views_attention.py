@@ -8,10 +8,9 @@ import torch
 from test_views import grey, images_of
 from torch import nn
 
-from vae4d import build_model, views
+from vae4d import Encoded, Synthesis, build_model, views
 from vae4d.attention import attention
 from vae4d.errors import ConfigError
-from vae4d.model import Encoded, Synthesis
 
 
 class OneVoxel(nn.Module):

@@ -14,7 +14,7 @@ from make_clips import pictures, save_images
 
 from vae4d.clips.datasets import prepare_dataset
 from vae4d.errors import ConfigError, MissingInputError
-from vae4d.train import TrainConfig
+from vae4d.faithful.train import TrainConfig
 from vae4d.views.figures import picture
 from vae4d.workbook import lineup
 from vae4d.workbook import notebook as workbook

@@ -4,7 +4,8 @@ from . import register
 from .checkpoint import build_model, load_model
 from .checkpoint import load_model as load
 from .config import PRESETS, ModelConfig, SharpConfig
-from .model import Encoded, Synthesis, VideoAutoencoder4D
+from .faithful.model import Encoded, VideoAutoencoder4D
+from .interface import Synthesis
 from .sharp.model import SharpAutoencoder4D, SharpSynthesis
 
 __version__ = "0.1.0"

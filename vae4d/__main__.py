@@ -113,7 +113,7 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
 
     part = commands.add_parser("synthesise", help="predict the test clips of a data set as the published system did, into files")
     if chosen == "synthesise":
-        from .job_options import JobOptions
+        from .jobs.options import JobOptions
 
         add_fields(part, JobOptions)
     part.set_defaults(command=synthesise)
@@ -143,7 +143,7 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
 
 def add_training_options(part: argparse.ArgumentParser) -> None:
     """One option for each field of TrainConfig; the comment beside a field is its help."""
-    from .train import TrainConfig
+    from .faithful.train import TrainConfig
 
     part.add_argument("stage", choices=("base", "flow"))
     add_fields(part, TrainConfig, leave_out=("stage",))
@@ -193,7 +193,7 @@ def fetch(arguments: argparse.Namespace) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    from .train import TrainConfig, train
+    from .faithful.train import TrainConfig, train
 
     train(from_fields(TrainConfig, arguments))
 
@@ -221,7 +221,7 @@ def from_fields(kind: type, arguments: argparse.Namespace) -> object:
 
 
 def synthesise(arguments: argparse.Namespace) -> None:
-    from .jobs import JobOptions, run_job
+    from .jobs.run import JobOptions, run_job
     from .parallel import rank
 
     folder = run_job(from_fields(JobOptions, arguments), functools.partial(print, flush=True))
@@ -262,7 +262,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def bench(arguments: argparse.Namespace) -> None:
-    from .bench import main
+    from .bench.run import main
 
     main()
 

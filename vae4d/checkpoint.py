@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from .config import PRESETS, choice, preset
 from .errors import CheckpointError, ConfigError, MissingInputError
-from .family import Config, Model, model_of
+from .faithful.model import FLOW_MODULES, VideoAutoencoder4D
+from .faithful.original_checkpoint import SUFFIXES, fitting_config, is_original, read_original, write_original
+from .family import Config, Model, differences, listed, model_of
 from .files import atomic_path, sha256
-from .model import FLOW_MODULES, VideoAutoencoder4D
-from .original_checkpoint import SUFFIXES, differences, fitting_config, is_original, listed, read_original, write_original
 
 FORMAT = 1
 STAGES = ("base", "flow", "sharp")

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from . import model as faithful
 from .errors import ClipError, ConfigError
+from .faithful import model as faithful
+from .faithful.model import VideoAutoencoder4D
 from .family import Model
 from .geometry import accumulate, compose, euler_to_theta, invert, relative_pose, theta_to_euler
-from .model import VideoAutoencoder4D
 from .sharp import model as sharp
 from .sharp.model import SharpAutoencoder4D
 

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from ..errors import ClipError, ConfigError
-from ..model import VideoAutoencoder4D
+from ..faithful.model import VideoAutoencoder4D
 from .clip import Clip
 
 CORNER = 70  # pixels

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ..errors import MethodError
+from ..synthesis import follow_trajectory, trajectory
 from .methods import ModelMethod, Settings
 from .optical_flow import FARNEBACK, Flow, dis_flow, farneback_flow, opencv_version
 
@@ -77,6 +78,25 @@ class FlowEstimator:
 
     def __call__(self, first: Tensor, second: Tensor, focal: float | None = None) -> Estimate:
         return Estimate(flow=torch.from_numpy(self.function(first, second).copy()))
+
+
+class ModelEstimator:
+    """What both families of models share as estimators.
+
+    Args:
+        method: the model as a method.
+    """
+
+    constants: ClassVar[Settings]  # by which it is read
+
+    def __init__(self, method: ModelMethod):
+        self.method = method
+        self.settings: Settings = {**method.settings, **self.constants}
+
+    def transfer(self, frames: Sequence[Tensor], picture: Tensor) -> Tensor:
+        """See `ViewEstimator`."""
+        path = trajectory(self.method.model, frames)
+        return torch.stack(list(follow_trajectory(self.method.model, picture, path)))[1:].cpu()
 
 
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {

@@ -7,34 +7,29 @@ Flow of a voxel. On the grid of view 0 the start is S = V0, the end E = V1 warpe
 S(p + F(p)) resembles E(p): what was at p + F(p) is now at p, so, F being smooth, what was at p is now near p - F(p). The end's own
 camera shows a point x of this grid at theta^-1 x, as warping by theta = pose(0, 1) shows at x1 what was at theta x1. Together a voxel
 moves by u(p) = theta^-1 (p - F(p)) - p. A pixel's flow is the mean of u's x and y over the voxels behind it, weighted by how much the
-picture hangs on them (the sum over channels of |importance_mask * code|, see `losses`), times half the picture's size in pixels.
+picture hangs on them (the sum over channels of |importance_mask * code|, see `faithful.losses`), times half the picture's size in pixels.
+
+A path is accumulated as the published system does it, in cube units, which are taken to mean the same in the picture that it is carried to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..faithful.losses import importance_mask
 from ..geometry import CENTRE, camera_of_cube, euler_to_theta, invert, offset_in_cube, theta_to_euler
-from ..losses import importance_mask
-from ..synthesis import follow_trajectory, trajectory
-from .estimates import Estimate
-from .methods import ModelMethod, Settings
+from .estimates import Estimate, ModelEstimator
+from .methods import Settings
 
 
-class FaithfulEstimator:
-    """The faithful model; how its volume is read stands in the module's docstring.
+class FaithfulEstimator(ModelEstimator):
+    """The faithful model; how its volume is read stands in the module's docstring."""
 
-    Args:
-        method: the model as a method.
-    """
-
-    def __init__(self, method: ModelMethod):
-        self.method = method
-        self.settings: Settings = {**method.settings, "cube_centre": CENTRE}
+    constants: ClassVar[Settings] = {"cube_centre": CENTRE}
 
     def __call__(self, first: Tensor, second: Tensor, focal: float | None = None) -> Estimate:
         """See `estimates`; the cube has no lens, so `focal` says nothing to it."""
@@ -55,11 +50,6 @@ class FaithfulEstimator:
         theta = offset_in_cube(offset[None].float(), focal, depth, first.shape[-1])
         with torch.inference_mode():
             return model.synthesise(first, second, 0.0, theta_to_euler(theta), **self.method.how).image[0].cpu()
-
-    def transfer(self, frames: Sequence[Tensor], picture: Tensor) -> Tensor:
-        """See `ViewEstimator`: the path as the published system accumulates it, in cube units, which are taken to mean the same in both."""
-        path = trajectory(self.method.model, frames)
-        return torch.stack(list(follow_trajectory(self.method.model, picture, path)))[1:].cpu()
 
 
 def project_volume(offset: Tensor, theta: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

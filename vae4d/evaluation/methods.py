@@ -24,10 +24,10 @@ from torch import Tensor
 from ..checkpoint import load_model, locate, read_checkpoint
 from ..config import PRESETS, SharpConfig, choice
 from ..errors import CheckpointError, ConfigError, MethodError, MissingInputError
+from ..faithful.repairs import Repairs
 from ..family import OWN, Model
 from ..files import sha256
 from ..register import digest
-from ..repairs import Repairs
 from ..synthesis import Encoded
 from .minterpolate import Minterpolate
 from .optical_flow import FARNEBACK, FlowWarp, dis_flow, farneback_flow, opencv_version

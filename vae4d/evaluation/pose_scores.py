@@ -16,9 +16,9 @@ import pandas as pd
 
 from ..cameras import Cameras, read_trajectory
 from ..errors import ClipError, MissingInputError
+from ..faithful.repairs import Repairs
 from ..files import write_text
 from ..parallel import rank, wait
-from ..repairs import Repairs
 from .pose_errors import LEAST, ape, rotation_error
 
 COLUMNS = ["id", "rmse", "mean", "max", "rotation_error", "poses"]

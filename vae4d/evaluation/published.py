@@ -31,11 +31,11 @@ from torch import Tensor, nn
 
 from .. import metrics
 from ..errors import ConfigError, VideoError
+from ..faithful.repairs import Repairs
 from ..files import write_json, write_text
-from ..job_options import device_of
+from ..jobs.options import device_of
 from ..parallel import gathered, rank, share, wait
 from ..perceptual import VGGFeatures, load_lpips
-from ..repairs import Repairs
 from .predicted import Sample, samples_in
 from .scoring import one_thread
 

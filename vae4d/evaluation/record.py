@@ -28,8 +28,9 @@ from .statistics import BLOCK, LEAST
 FORMAT = 1  # of the parts
 PACKAGE = Path(__file__).parent.parent
 MODULES = (  # what scores hang on
-    "metrics", "perceptual", "model", "modules", "geometry", "checkpoint", "evaluation/pairs", "evaluation/scoring", "evaluation/methods",
-    "evaluation/optical_flow", "evaluation/minterpolate", "evaluation/frame_folders", "evaluation/units",
+    "metrics", "perceptual", "interface", "layers", "geometry", "checkpoint", "faithful/model", "faithful/modules",
+    "evaluation/pairs", "evaluation/scoring", "evaluation/methods", "evaluation/optical_flow", "evaluation/minterpolate",
+    "evaluation/frame_folders", "evaluation/units",
     "sharp/model", "sharp/features", "sharp/matching", "sharp/subpixel", "sharp/camera", "sharp/geometry",
     "sharp/volume", "sharp/fusion", "sharp/tiles",
 )  # fmt: skip

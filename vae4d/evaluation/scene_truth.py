@@ -37,8 +37,8 @@ from .scoring import one_thread
 
 WORLDS = 18  # a bin: 12 have a moving camera, and about 9 of these parallax; intervals take 8
 MODULES = (  # what scores hang on, beside `record.MODULES` and the package of scenes
-    "losses", "synthesis", "evaluation/estimates", "evaluation/faithful_estimates", "evaluation/sharp_estimates", "evaluation/scene_cases",
-    "evaluation/scene_measures", "evaluation/scene_metrics", "evaluation/scene_truth",
+    "faithful/losses", "synthesis", "evaluation/estimates", "evaluation/faithful_estimates", "evaluation/sharp_estimates",
+    "evaluation/scene_cases", "evaluation/scene_measures", "evaluation/scene_metrics", "evaluation/scene_truth",
 )  # fmt: skip
 COLUMNS = ["bin", "world", "kind", "size", "motion", "parallax", "method", "measure", "t", "value", "unit", "note"]
 

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..faithful.repairs import Repairs
 from ..parallel import rank
-from ..repairs import Repairs
 from .pose_scores import holds_paths, score_poses
 from .predicted import samples_in, samples_of
 from .published import score

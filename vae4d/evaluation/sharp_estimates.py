@@ -14,7 +14,7 @@ carried to. One nominal lens finds it and carries it, so that a wrong lens turns
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,21 +22,14 @@ from torch import Tensor
 from ..geometry import offset_in_cube, theta_to_euler
 from ..sharp.camera import twist_matrix
 from ..sharp.model import NOMINAL_FOCAL, Encoded
-from ..synthesis import follow_trajectory, trajectory
-from .estimates import Estimate
-from .methods import ModelMethod, Settings
+from .estimates import Estimate, ModelEstimator
+from .methods import Settings
 
 
-class SharpEstimator:
-    """The sharp model; how it is read stands in the module's docstring.
+class SharpEstimator(ModelEstimator):
+    """The sharp model; how it is read stands in the module's docstring."""
 
-    Args:
-        method: the model as a method.
-    """
-
-    def __init__(self, method: ModelMethod):
-        self.method = method
-        self.settings: Settings = {**method.settings, "nominal_focal": NOMINAL_FOCAL}
+    constants: ClassVar[Settings] = {"nominal_focal": NOMINAL_FOCAL}
 
     @torch.inference_mode()
     def __call__(self, first: Tensor, second: Tensor, focal: float | None = None) -> Estimate:
@@ -55,11 +48,6 @@ class SharpEstimator:
         unit = depth / float(model.synthesise(start, end, 0.0, focal=lens, **self.method.how).depth.median())
         theta = offset_in_cube(offset[None].float(), focal, unit, first.shape[-1])
         return model.synthesise(start, end, 0.0, theta_to_euler(theta), focal=lens, **self.method.how).image[0].cpu()
-
-    def transfer(self, frames: Sequence[Tensor], picture: Tensor) -> Tensor:
-        """See `ViewEstimator`."""
-        path = trajectory(self.method.model, frames)
-        return torch.stack(list(follow_trajectory(self.method.model, picture, path)))[1:].cpu()
 
     def _encode(self, frame: Tensor) -> Encoded:
         return self.method.model.encode(frame[None].to(self.method.device))

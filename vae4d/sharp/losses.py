@@ -81,9 +81,11 @@ def truth_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
     motion = batch.flow1 - batch.flow0
     weight = HIDDEN + (1 - HIDDEN) * (batch.visible0 & batch.visible1)[:, None].float()
     flow = torch.zeros_like(batch.t)
-    for found, share in zip(made.motions, (0.5, 1.0), strict=True):
-        cell = size // found.shape[-1]
-        flow = flow + share * mean(length(found - F.avg_pool2d(motion, cell)) * F.avg_pool2d(weight, cell)[:, 0])
+    # What was found at half time, at the moment of the truth.
+    anchor = made.pair.motion.detach() * ((0.5 - batch.t.view(-1, 1, 1, 1)) / 4)
+    # What matching found counts by itself as well: what the gradients mend it would never learn.
+    for found in (sample(made.pair.matched, anchor), *made.motions):
+        flow = flow + 0.5 * mean(length(found - F.avg_pool2d(motion, 4)) * F.avg_pool2d(weight, 4)[:, 0])
     for found, true, visible in zip(made.fused.motion, (batch.flow0, batch.flow1), (batch.visible0, batch.visible1), strict=True):
         flow = flow + mean(length(found - true) * (HIDDEN + (1 - HIDDEN) * visible.float()))
 
@@ -95,8 +97,7 @@ def truth_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
     ray, pixels = rays(*depth.shape[-2:], batch.focal), pixels_of(batch.focal, size)
     true = displacement(homogeneous(invert(pose)), ray, depth)
     relative = pixels / (1 + true.square().sum(1, keepdim=True).sqrt() * pixels / LARGE)
-    # What was found at half time, at the moment of the truth.
-    anchor = resized(made.pair.motion.detach(), 0.5) * ((0.5 - batch.t.view(-1, 1, 1, 1)) / 8)
+    anchor = resized(anchor, 0.5) / 2
     coarse, standing = F.avg_pool2d(depth.log()[:, None], 2)[:, 0], (F.avg_pool2d(moving[:, None], 2)[:, 0] < 0.1).float()
     camera, prior, still = (torch.zeros_like(batch.t) for _ in range(3))
     for solved in made.pair.rounds:

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from ..config import SharpConfig
 from ..errors import ConfigError
 from ..geometry import camera_of_cube, euler_to_theta, theta_to_euler
-from ..model import Synthesis
+from ..interface import Synthesis, require_one_shape
 from .camera import displacement, evidence, homogeneous, rays, search_twist, solve_twist, twist_matrix
 from .features import Encoder, resized, sample
 from .fusion import Fused, Fusion
@@ -74,7 +74,8 @@ class Encoded:
 class Pair:
     """What two frames say together, whatever the moment, on the grid of t = 1/2."""
 
-    motion: Tensor  # (B, 2, h, w) px, from frame 0 to frame 1
+    matched: Tensor  # (B, 2, h, w) px, from frame 0 to frame 1, as matching found it
+    motion: Tensor  # (B, 2, h, w) px, the same, exact below a cell
     hidden: Tensor  # (B, K, h, w) state of matching
     rounds: tuple[Solved, ...]  # depth and camera, round by round
 
@@ -89,7 +90,7 @@ class Made:
     """Everything between two frames and a picture, as the losses need it."""
 
     pair: Pair
-    motions: tuple[Tensor, ...]  # (B, 2, ., .) px, after every step of matching at t
+    motions: tuple[Tensor, ...]  # (B, 2, ., .) px: the pair's at t, what matching made of it, and what the gradients made of that
     scene: Scene
     camera: tuple[Tensor, Tensor]  # (B, 2, h, w) px: the camera's share of the motion to frame 0 and to frame 1
     fused: Fused
@@ -131,7 +132,7 @@ class SharpAutoencoder4D(nn.Module):
         self.config = config
         self.encoder = Encoder(config.feature_channels)
         self.matching = Matching(config)
-        self.subpixel = Subpixel(config)
+        self.subpixel = Subpixel()
         self.geometry = Geometry(config)
         self.volume = Volume(config)
         self.fusion = Fusion(config)
@@ -169,7 +170,8 @@ class SharpAutoencoder4D(nn.Module):
             if level < len(one) - 1:
                 motion, hidden = finer(motion, hidden)
             motion, hidden = self.matching(one[level], two[level], motion, hidden, half, 4 * 2**level)
-        motion, told = self.subpixel(first.grey, second.grey, motion, hidden, half)
+        matched = motion
+        motion, told = self.subpixel(first.grey, second.grey, matched, half)
         coarse = resized(motion, 0.5)
         mean = (sample(one[1], coarse * (-0.5 / 8)) + sample(two[1], coarse * (0.5 / 8))) / 2
         height, width = coarse.shape[-2:]
@@ -182,7 +184,7 @@ class SharpAutoencoder4D(nn.Module):
             depth = prior.exp()
             xi = solve_twist(flow, ray, depth, still, xi)
             rounds.append(Solved(prior, still, xi))
-        return Pair(motion, hidden, tuple(rounds))
+        return Pair(matched, motion, hidden, tuple(rounds))
 
     def pair(self, first: Encoded, second: Encoded, focal: Tensor) -> tuple[Pair, Pair]:
         """What two frames say together, for the one order and for the other: the mean of both orders, so that motion and twist change their
@@ -191,7 +193,8 @@ class SharpAutoencoder4D(nn.Module):
         motion = (ahead.motion - back.motion) / 2
         a, b = ahead.solved, back.solved
         prior, still, xi = (a.prior + b.prior) / 2, (a.still + b.still) / 2, (a.xi - b.xi) / 2
-        return Pair(motion, ahead.hidden, (Solved(prior, still, xi),)), Pair(-motion, back.hidden, (Solved(prior, still, -xi),))
+        rounds = (Solved(prior, still, xi),), (Solved(prior, still, -xi),)
+        return Pair(ahead.matched, motion, ahead.hidden, rounds[0]), Pair(back.matched, -motion, back.hidden, rounds[1])
 
     def twist(self, first: Encoded, second: Encoded, focal: Tensor) -> Tensor:
         """The camera's twist xi (B, 6) of a pair, see `camera`; focal (B,) in widths of the padded picture."""
@@ -223,8 +226,8 @@ class SharpAutoencoder4D(nn.Module):
         stack = torch.cat([pair.motion, pair.hidden, resized(pair.solved.prior[:, None], 2)], dim=1)
         stack = sample(stack, anchor, corner=(corner[0] // 4, corner[1] // 4))
         before, hidden, prior = stack[:, :2], stack[:, 2:-1], stack[:, -1]
-        motion, hidden = self.matching(one[0], two[0], before, hidden, t, 4, corner)
-        motion = self.subpixel(first.grey, second.grey, motion, hidden, t, corner)[0] * moved
+        matched, hidden = self.matching(one[0], two[0], before, hidden, t, 4, corner)
+        motion = self.subpixel(first.grey, second.grey, matched, t, corner)[0] * moved
         ray, pixels = part(rays(height // 4, width // 4, focal), 4, window), pixels_of(focal, width)
         xi, moment = pair.solved.xi, t.flatten()[:, None]
         thetas = twist_matrix(xi * moment), twist_matrix(xi * (moment - 1))
@@ -239,7 +242,7 @@ class SharpAutoencoder4D(nn.Module):
         residual = scene.residual if use_flow else torch.zeros_like(scene.residual)
         moves = camera[0] - t * residual, camera[1] + (1 - t) * residual
         fused = self.fusion((first.padded, second.padded), moves, scene.state, scene.own[:, None], t, apart, corner)
-        return Made(pair, (before, motion), scene, camera, fused)
+        return Made(pair, (before, matched, motion), scene, camera, fused)
 
     # Synthesis.
 
@@ -269,10 +272,7 @@ class SharpAutoencoder4D(nn.Module):
                 tiles; values that are not finite.
         """
         first, second = (x if isinstance(x, Encoded) else self.encode(x) for x in (first, second))
-        if first.frame.shape != second.frame.shape:
-            raise ConfigError(
-                f"The two frames differ in shape, {tuple(first.frame.shape)} and {tuple(second.frame.shape)}: crop or resize them alike."
-            )
+        require_one_shape(first.frame, second.frame)
         batch, device = len(first), first.frame.device
         t = numbers(t, batch, device, "t", "moments")
         if not bool(((t >= 0) & (t <= 1)).all()):

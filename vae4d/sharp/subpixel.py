@@ -3,7 +3,7 @@
 Matching compares features of cells, which tells a motion to a fraction of a pixel at best. Around its answer the grey values of both
 frames, carried to the moment t, differ by their gradient times what is still missing (Lucas and Kanade 1981); solved in a window around
 every cell, three times over, that is a tenth of a pixel where there is texture. A camera is solved from motion, and depth from what the
-camera leaves, so both hang on this (docs/lab-log.md). How far the correction is to be trusted is learnt; untrained, it is not.
+camera leaves, so both hang on this (docs/lab-log.md).
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import SharpConfig
 from ..geometry import full_precision
-from .features import head, resized, sample
+from .features import resized, sample
 
 STEPS = 3
 WINDOW = 8  # px a side
@@ -37,7 +36,7 @@ def windows(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def correction(first: Tensor, second: Tensor, motion: Tensor, t: Tensor, corner: tuple[int, int] = (0, 0)) -> tuple[Tensor, Tensor, Tensor]:
+def correction(first: Tensor, second: Tensor, motion: Tensor, t: Tensor, corner: tuple[int, int] = (0, 0)) -> tuple[Tensor, Tensor]:
     """What a motion lacks, without gradient.
 
     Args:
@@ -45,41 +44,36 @@ def correction(first: Tensor, second: Tensor, motion: Tensor, t: Tensor, corner:
         motion: (B, 2, h, w) px at stride 4, on the grid of t, on the part of it that begins at `corner` (row, column) in px.
         t: (B, 1, 1, 1).
     Returns:
-        (B, 2, h, w) px to add; (B, 1, h, w) in [0, 1], how well the texture tells it; (B, 1, h, w) in [-1, 1], how much less the pictures
-        differ with it than without.
+        (B, 2, h, w) px to add; (B, 1, h, w) in [0, 1], how well the texture tells it.
     """
     with full_precision(motion):
-        found, texture, errors = motion.float(), None, []
+        found, texture = motion.float(), motion[:, :1]
         for _ in range(STEPS):
             full = resized(found, STRIDE)
             one, two = sample(first, -t * full, corner=corner), sample(second, (1 - t) * full, corner=corner)
             difference, both = two - one, F.pad((one + two) / 2, (1, 1, 1, 1), mode="replicate")
             dx, dy = (both[..., 1:-1, 2:] - both[..., 1:-1, :-2]) / 2, (both[..., 2:, 1:-1] - both[..., :-2, 1:-1]) / 2
-            squared = difference.square()
-            weight = DOUBT**2 / (DOUBT**2 + squared)
+            weight = DOUBT**2 / (DOUBT**2 + difference.square())
             wx, wy = weight * dx, weight * dy
-            products = wx * dx, wx * dy, wy * dy, wx * difference, wy * difference, squared
-            xx, xy, yy, xd, yd, error = windows(torch.cat(products, dim=1)).split(1, dim=1)
-            errors.append(error)
+            products = wx * dx, wx * dy, wy * dy, wx * difference, wy * difference
+            xx, xy, yy, xd, yd = windows(torch.cat(products, dim=1)).split(1, dim=1)
             texture = (xx + yy) / 2 - ((xx - yy).square() / 4 + xy.square()).sqrt()
             xx, yy = xx + NOISE, yy + NOISE
             step = torch.cat([yy * xd - xy * yd, xx * yd - xy * xd], dim=1) / (xx * yy - xy * xy)
             found = found - step.clamp(-FARTHEST, FARTHEST)
-        before, after = errors[0], errors[-1]
-        return found - motion, texture / (texture + TEXTURE), (before - after) / (before + after + 1e-5)
+        return found - motion, texture / (texture + TEXTURE)
 
 
 class Subpixel(nn.Module):
-    """The correction, as far as it is to be trusted."""
+    """The correction, as far as it is to be trusted: one number, learnt from none at the start, so that an untrained model is the blend."""
 
-    def __init__(self, config: SharpConfig):
+    def __init__(self):
         super().__init__()
-        self.trust = head(config.hidden_channels + 4, 1)
+        self.trust = nn.Parameter(torch.zeros(()))
 
     def forward(
-        self, first: Tensor, second: Tensor, motion: Tensor, hidden: Tensor, t: Tensor, corner: tuple[int, int] = (0, 0)
+        self, first: Tensor, second: Tensor, motion: Tensor, t: Tensor, corner: tuple[int, int] = (0, 0)
     ) -> tuple[Tensor, Tensor]:
         """The motion (B, 2, h, w) px corrected, and how well the texture tells it (B, 1, h, w); see `correction`."""
-        missing, told, better = correction(first, second, motion, t, corner)
-        trust = torch.tanh(4 * self.trust(torch.cat([hidden, missing, told, better], dim=1)).float())
-        return motion + trust * missing, told
+        missing, told = correction(first, second, motion, t, corner)
+        return motion + self.trust * missing, told

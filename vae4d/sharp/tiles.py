@@ -15,7 +15,7 @@ from ..errors import ConfigError
 
 Window = tuple[int, int, int, int]
 
-MARGIN = 168  # px: what convolutions after the pair reach; tests/test_sharp_tiles.py finds a seam with half of it
+MARGIN = 168  # px: what convolutions after the pair reach; tests/test_sharp_model.py finds a seam with a quarter of it
 UNIT = 8  # px: windows begin and end at cells of the second finest level
 BYTES = 800  # a pixel that a moment of preset `sharp` needs beside its pair, in float32: 640 measured (docs/lab-log.md)
 

@@ -23,13 +23,14 @@ from ..clips.datasets import open_dataset
 from ..config import PRESETS, SharpConfig, choice
 from ..errors import ConfigError
 from ..files import sha256
-from ..loop import StopRequest, TrainResult
 from ..metrics import mse, psnr_of_mse
 from ..parallel import average, connect, from_first, maximum, processes, rank, reduce_gradients
-from ..runlog import RunLog, restore
 from ..scenes import WorldOptions, load_textures
 from ..scenes.collage import Sample
 from ..scenes.textures import Textures
+from ..training.result import TrainResult
+from ..training.runlog import RunLog, restore
+from ..training.stop import StopRequest
 from .camera import twist_matrix
 from .losses import WEIGHTS, added_record, losses, same_terms
 from .model import Made, SharpAutoencoder4D
@@ -311,9 +312,8 @@ class Run:
         self.log.save(Stage(self.model), {"model": self.adam}, state, averaged)
 
     def recipe(self) -> dict:
-        places = ("savepath", "data_root")  # where it lay tells nothing, and may tell who trained it
-        recipe = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in places}
-        return {"recipe": recipe | added_record(), "data": self.log.identity["data"], "processes": processes()}
+        found = self.log.recipe(self.config)
+        return found | {"recipe": found["recipe"] | added_record(), "processes": processes()}
 
 
 def validation(model: SharpAutoencoder4D, samples: Sample, device: torch.device) -> dict[str, float]:

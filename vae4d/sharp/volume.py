@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import SharpConfig
-from ..modules import SmoothConv3d
+from ..layers import SmoothConv3d
 from .camera import displacement
 from .features import LEAK, sample
 from .geometry import FARTHEST, NEAREST

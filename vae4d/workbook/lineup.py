@@ -17,8 +17,8 @@ from ..evaluation.identity import COLUMNS, FramePair, identity_tests
 from ..evaluation.methods import Method, ModelMethod, PairMethod, baselines, load_user_method
 from ..evaluation.pairs import pairs_of
 from ..evaluation.scene_cases import frame_pairs
-from ..runlog import result_of
 from ..scenes.textures import load_textures
+from ..training.runlog import result_of
 from .notebook import Workbook, require
 from .scorecard import VARIANTS
 from .settings import ScoreSettings

@@ -12,13 +12,13 @@ from torch import Tensor
 from ..clips.clip import Clip
 from ..evaluation.methods import blend
 from ..evaluation.optical_flow import FlowWarp, dis_flow
+from ..faithful.model import VideoAutoencoder4D
 from ..family import Model
 from ..metrics import psnr
-from ..model import VideoAutoencoder4D
-from ..runlog import result_of
 from ..sharp.model import SharpAutoencoder4D, SharpSynthesis
 from ..sharp.volume import plane_depths
 from ..synthesis import between, on_device, options_of
+from ..training.runlog import result_of
 from ..views.frames import frame_strip, image_flow
 from ..views.moments import density_planes, full_colour, inverse_depths, moment_strip, share_maps
 from .notebook import Workbook, require

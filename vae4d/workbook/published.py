@@ -13,7 +13,7 @@ from ..errors import AssetError, MissingInputError, VideoError
 from ..evaluation.predicted import samples_in, samples_of
 from ..evaluation.published import MEASURES, Scores, score
 from ..evaluation.report import Table
-from ..jobs import JobOptions, run_job
+from ..jobs.run import JobOptions, run_job
 from .notebook import Workbook
 from .settings import ScoreSettings, SynthesisSettings
 from .showcase import is_sharp

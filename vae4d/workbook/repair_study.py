@@ -26,11 +26,11 @@ from ..evaluation.methods import ModelMethod, PairMethod, blend
 from ..evaluation.pose_errors import ape, rotation_error
 from ..evaluation.published import score_folder
 from ..evaluation.scoring import clean, score_method
+from ..faithful.model import FLOW_MODULES
+from ..faithful.train import TrainConfig, train
 from ..geometry import invert
-from ..jobs import JobOptions, run_job
-from ..model import FLOW_MODULES
+from ..jobs.run import JobOptions, run_job
 from ..scenes import WorldOptions, generate, load_textures
-from ..train import TrainConfig, train
 from .settings import at_least, check_size
 
 Say = Callable[[str], None]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ..config import choice, unknown
 from ..errors import ConfigError
-from ..repairs import Repairs
+from ..faithful.repairs import Repairs
 
 T = TypeVar("T")
 

@@ -22,8 +22,8 @@ from ..clips.datasets import SAMPLES, Dataset
 from ..clips.video import open_source
 from ..clips.video_writer import write_video
 from ..errors import CheckpointError, ClipError, VideoError
+from ..faithful.model import VideoAutoencoder4D
 from ..family import Model
-from ..model import VideoAutoencoder4D
 from ..synthesis import interpolate, on_device, options_of, reconstruct
 from ..views.figures import pick
 from ..views.frames import frame_strip

@@ -20,9 +20,9 @@ from ..checkpoint import build_model, load_model
 from ..config import SharpConfig
 from ..evaluation.methods import ModelMethod
 from ..files import sha256
-from ..loop import TrainResult
 from ..sharp.model import Encoded, Pair, SharpAutoencoder4D
 from ..sharp.training import Run, SharpTrainConfig, validation
+from ..training.result import TrainResult
 
 BLEND, WHOLE = "blend", "whole"
 GEOMETRY = ("camera", "prior", "still", "depth", "own")  # losses that need the truth of a scene beside its motion
@@ -90,7 +90,7 @@ class Ablated(SharpAutoencoder4D):
             self.fusion.out.register_forward_hook(functools.partial(overwritten, channels=slice(12, 24), value=0.0))
 
         if "gradients" in lacks:
-            self.subpixel.trust.register_forward_hook(functools.partial(overwritten, channels=slice(0, 1), value=0.0))
+            self.subpixel.trust.data.zero_().requires_grad_(False)
 
     def encode(self, frame: Tensor, levels: int | None = None) -> Encoded:
         return super().encode(frame, 2 if "pyramid" in self.lacks else levels)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .errors import ConfigError
-from .geometry import full_precision
+from ..errors import ConfigError
+from ..geometry import full_precision
 
 CHANNELS = (64, 128, 128, 128, 256, 512)
 FIRST_NORM = 2  # batch norm from the third block on

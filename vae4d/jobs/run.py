@@ -26,19 +26,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import cameras, synthesis
-from .clips.cleaning import clean
-from .clips.clip import Clip
-from .clips.datasets import open_dataset
-from .clips.video_writer import import_av
-from .errors import ClipError, ConfigError, VideoError
-from .family import Model
-from .files import write_json
-from .geometry import camera_of_cube
-from .job_folders import clip_ids, is_done, whole_folder, write_films, write_pair
-from .job_options import LEAST, JobOptions
-from .parallel import processes, rank, share, wait
-from .sharp.model import NOMINAL_FOCAL, SharpAutoencoder4D
+from .. import cameras, synthesis
+from ..clips.cleaning import clean
+from ..clips.clip import Clip
+from ..clips.datasets import open_dataset
+from ..clips.video_writer import import_av
+from ..errors import ClipError, ConfigError, VideoError
+from ..family import Model
+from ..files import write_json
+from ..geometry import camera_of_cube
+from ..parallel import processes, rank, share, wait
+from ..sharp.model import NOMINAL_FOCAL, SharpAutoencoder4D
+from .folders import clip_ids, is_done, whole_folder, write_films, write_pair
+from .options import LEAST, JobOptions
 
 Say = Callable[[str], None]
 

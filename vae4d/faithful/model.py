@@ -23,9 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import ModelConfig
-from .errors import ConfigError
-from .geometry import compose, euler_to_theta, full_precision
+from ..config import ModelConfig
+from ..errors import ConfigError
+from ..geometry import compose, euler_to_theta, full_precision
+from ..interface import Synthesis, require_one_shape
 from .modules import Decoder, FlowCorrection, FlowEncoder, FlowWarp, PoseEncoder, Rotate, SceneEncoder
 from .repairs import REPAIRED, Repairs
 
@@ -67,16 +68,6 @@ class Between:
     carried: Tensor | None  # (B, D, h, w, 3), the offset that carried the start's code: t * flow
     flow: Tensor | None  # (B, D, h, w, 3), from `ends[0]` to `ends[1]`
     ends: tuple[Tensor, Tensor]  # S and E, both codes on the grid that the flow lives on
-
-
-@dataclass(frozen=True)
-class Synthesis:
-    """What one synthesis gives: the picture, and what the model believed on the way to it."""
-
-    image: Tensor  # (B, 3, H, W), clamped to [0, 1]
-    voxel_flow: Tensor | None  # (B, D, H/4, W/4, 3) from frame 0's code to frame 1's; None without flow
-    pose: Tensor  # (B, 6), from encoder_traj(frame 0, frame 1)
-    codes: tuple[Tensor, Tensor, Tensor]  # S, E on the grid the flow lives on, and the code that was decoded
 
 
 class VideoAutoencoder4D(nn.Module):
@@ -161,10 +152,7 @@ class VideoAutoencoder4D(nn.Module):
         """
         repairs = Repairs.parse(semantics)
         first, second = (x if isinstance(x, Encoded) else self.encode(x) for x in (first, second))
-        if first.frame.shape != second.frame.shape:
-            raise ConfigError(
-                f"The two frames differ in shape, {tuple(first.frame.shape)} and {tuple(second.frame.shape)}: crop or resize them alike."
-            )
+        require_one_shape(first.frame, second.frame)
         use_flow = self.flow_trained if use_flow is None else use_flow
         use_correction = use_flow and (repairs.correction if use_correction is None else use_correction)
         t = self.moment(t, first.code)

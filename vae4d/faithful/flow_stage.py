@@ -8,12 +8,12 @@ from itertools import combinations, product
 import torch
 from torch import Tensor, nn
 
+from ..geometry import euler_to_theta
+from ..parallel import maximum
+from ..perceptual import PerceptualLoss
 from .base_stage import pick
-from .geometry import euler_to_theta
 from .losses import code_loss, importance, normalised
 from .model import BASE_MODULES, FLOW_MODULES, VideoAutoencoder4D, Views
-from .parallel import maximum
-from .perceptual import PerceptualLoss
 from .repairs import Repairs
 
 

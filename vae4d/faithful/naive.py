@@ -2,7 +2,7 @@
 
 It follows specification sections 3 and 4 sentence by sentence and reuses nothing: frames are encoded anew for every pair, triplet
 and substep, VGG features of prediction and target are computed for every loss, every batch is computed whole, and gradients reach
-whatever asks for one. `vae4d.stages` and `vae4d.synthesis` must give the same numbers in less time and memory.
+whatever asks for one. `stages` and `synthesis` must give the same numbers in less time and memory.
 
 Conventions: frames RGB in [0, 1]; codes (B, C, D, H/4, W/4); voxel flow (B, D, H/4, W/4, 3) in normalised-cube units; poses and thetas
 as in `geometry`; every loss is one mean over the whole batch.
@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .geometry import euler_to_theta
+from ..geometry import euler_to_theta
+from ..perceptual import VGGFeatures
 from .model import VideoAutoencoder4D
-from .perceptual import VGGFeatures
 
 Block = dict[str, str | float]
 

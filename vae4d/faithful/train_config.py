@@ -6,12 +6,12 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from .clips.datasets import Dataset, open_dataset
-from .config import choice
-from .errors import ConfigError
-from .family import presets
+from ..clips.datasets import Dataset, open_dataset
+from ..config import choice
+from ..errors import ConfigError
+from ..family import presets
+from ..parallel import processes
 from .model import VideoAutoencoder4D
-from .parallel import processes
 from .repairs import Repairs
 from .stages import BaseStage, FlowStage
 

@@ -2,7 +2,7 @@
 
 Weights are random, as speed does not depend on what was learned; the heads that start at zero get small values, so that every part has
 something to do and a difference shows. The frames are a photograph and the same a few pixels further. What is compared is timed in turn,
-and each time is the shortest of its rounds, as other processes only ever add (`bench_flow`).
+and each time is the shortest of its rounds, as other processes only ever add (`flow`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bench_flow import Say, apart, in_turn, own_peak
-from .checkpoint import build_model
-from .evaluation.methods import Pair
-from .evaluation.minterpolate import Minterpolate
-from .evaluation.optical_flow import FlowWarp, dis_flow
-from .sharp.model import Encoded, SharpAutoencoder4D
+from ..checkpoint import build_model
+from ..evaluation.methods import Pair
+from ..evaluation.minterpolate import Minterpolate
+from ..evaluation.optical_flow import FlowWarp, dis_flow
+from ..sharp.model import Encoded, SharpAutoencoder4D
+from .flow import Say, apart, in_turn, own_peak
 
 AIM = 120  # ms for a frame of 256 px on 2 cores
 SIZES = ((256, 256), (720, 1280), (1080, 1920))  # rows, columns

@@ -15,23 +15,24 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .assets import fetch_resnet50
-from .checkpoint import build_model, load_model, locate, read_checkpoint
-from .clips.cleaning import clean
-from .clips.datasets import Dataset as VideoDataset
-from .clips.windows import Batches, ClipWindows
+from ..assets import fetch_resnet50
+from ..checkpoint import build_model, load_model, locate, read_checkpoint
+from ..clips.cleaning import clean
+from ..clips.datasets import Dataset as VideoDataset
+from ..clips.windows import Batches, ClipWindows
+from ..errors import AssetError, ConfigError, MissingInputError
+from ..files import sha256, write_text
+from ..parallel import PATIENCE, disconnect_at_exit, from_first, rank, synchronise_batch_norm
+from ..perceptual import PerceptualLoss
+from ..scenes.clips import MixedWindows, SceneSet, SceneWindows, cached
+from ..scenes.generate import WorldOptions
+from ..scenes.textures import load_textures
+from ..training.result import TrainResult
+from ..training.runlog import NEWEST, RunLog, restore
 from .discriminator import Discriminator
-from .errors import AssetError, ConfigError, MissingInputError
-from .files import sha256, write_text
-from .loop import Loop, TrainResult
+from .loop import Loop
 from .model import VideoAutoencoder4D
-from .parallel import PATIENCE, disconnect_at_exit, from_first, rank, synchronise_batch_norm
-from .perceptual import PerceptualLoss
 from .repairs import Repairs
-from .runlog import NEWEST, RunLog, restore
-from .scenes.clips import MixedWindows, SceneSet, SceneWindows, cached
-from .scenes.generate import WorldOptions
-from .scenes.textures import load_textures
 from .stages import BaseStage, FlowStage, Stage
 from .train_config import TrainConfig
 

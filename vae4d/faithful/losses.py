@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .geometry import full_precision
+from ..geometry import full_precision
+from ..perceptual import PerceptualLoss
 from .model import VideoAutoencoder4D
-from .perceptual import PerceptualLoss
 
 VOXEL_FLOOR = 0.005  # a voxel whose largest |channel| is not above this counts as empty
 LAMBDA_CODE = 1000.0

@@ -2,7 +2,6 @@
 
 Every time is the median of repeated runs on the machine it is started on, or says otherwise; the number of threads and the device are
 printed first.
-The flow stage is in `bench_flow`.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ import torch
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from . import naive
-from .bench_flow import Say, flow_stage_against_naive, in_turn
-from .bench_sharp import sharp
-from .checkpoint import build_model
-from .clips.cache import prepare
-from .clips.datasets import SAMPLES, prepare_dataset
-from .clips.video import open_source
-from .config import PRESETS
-from .evaluation.methods import PairMethod, blend
-from .evaluation.scoring import score_method
-from .perceptual import load_lpips
-from .scenes import WorldOptions, generate, load_textures, motion, render
-from .synthesis import interpolate
-from .train import TrainConfig, train
-from .workbook.notebook import peak_memory
+from ..checkpoint import build_model
+from ..clips.cache import prepare
+from ..clips.datasets import SAMPLES, prepare_dataset
+from ..clips.video import open_source
+from ..config import PRESETS
+from ..evaluation.methods import PairMethod, blend
+from ..evaluation.scoring import score_method
+from ..faithful import naive
+from ..faithful.train import TrainConfig, train
+from ..perceptual import load_lpips
+from ..scenes import WorldOptions, generate, load_textures, motion, render
+from ..synthesis import interpolate
+from ..workbook.notebook import peak_memory
+from .flow import Say, flow_stage_against_naive, in_turn
+from .sharp import sharp
 
 
 def main(data_root: str | Path = "data", say: Say = print) -> None:

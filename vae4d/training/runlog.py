@@ -15,20 +15,26 @@ Of several processes the first one writes; all read the checkpoint that a run go
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .checkpoint import read_checkpoint, save_checkpoint
-from .errors import CheckpointError, ConfigError, TrainingError
-from .files import atomic_path, storage_error, write_json, write_text
-from .model import VideoAutoencoder4D
-from .parallel import from_first, processes, rank
-from .stages import Stage
+from ..checkpoint import read_checkpoint, save_checkpoint
+from ..errors import CheckpointError, ConfigError, TrainingError
+from ..files import atomic_path, storage_error, write_json, write_text
+from ..parallel import from_first, processes, rank
+
+if TYPE_CHECKING:
+    from ..faithful.stages import Stage
+    from ..faithful.train_config import TrainConfig
+    from ..family import Model
+    from ..sharp.training import SharpTrainConfig
 
 NEWEST, BEST = "newest.safetensors", "best.safetensors"
 
@@ -139,10 +145,17 @@ class RunLog:
         if self._events is not None:
             self._events.flush()
 
-    def save_best(self, model: VideoAutoencoder4D, stage: str, state: dict) -> None:
+    def save_best(self, model: Model, stage: str, state: dict) -> None:
         """Write best.safetensors: weights and `state`, without the optimiser."""
         if not rank():
             save_checkpoint(self.best, model, stage, state)
+
+    def recipe(self, config: TrainConfig | SharpTrainConfig) -> dict:
+        """For a checkpoint's metadata: the options, and all clips seen; no place where anything lay, as it may tell who trained it."""
+        options = {name: value for name, value in dataclasses.asdict(config).items() if name not in ("savepath", "data_root")}
+        options["dataset"] = Path(config.dataset.partition(":")[0]).name  # "HMDB51+cm:/some/folder" is called HMDB51+cm
+        options |= {name: self.identity[name] for name in ("resume", "textures")}  # SHA-256 of what they name
+        return {"recipe": options, "data": self.identity["data"]}
 
     def bad_batch(self, step: int, batch: dict, loss: float) -> TrainingError:
         """Save the batch of a loss that is not finite and return the error to raise."""

@@ -1,4 +1,4 @@
-"""Options of the jobs over a data set (`jobs`), by the original's names where it has them, and the model that they ask for."""
+"""Options of the jobs over a data set (`run`), by the original's names where it has them, and the model that they ask for."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from . import synthesis
-from .checkpoint import load_model, locate
-from .config import choice
-from .errors import CheckpointError, ConfigError
-from .family import Model
-from .files import sha256
-from .repairs import Repairs
-from .sharp.model import SharpAutoencoder4D
+from .. import synthesis
+from ..checkpoint import load_model, locate
+from ..config import choice
+from ..errors import CheckpointError, ConfigError
+from ..faithful.repairs import Repairs
+from ..family import Model
+from ..files import sha256
+from ..sharp.model import SharpAutoencoder4D
 
 LEAST = {"interpolate": 3, "reconstruct": 2, "views": 2, "pairs": 2, "trajectory": 2}  # frames that a mode needs, by mode
 SHARP_MODES = ("interpolate", "trajectory")  # of a sharp model

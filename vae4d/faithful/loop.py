@@ -2,69 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .clips.windows import augment, step_generator
-from .parallel import average, maximum, rank, reduce_gradients
+from ..clips.windows import augment, step_generator
+from ..parallel import average, maximum, rank, reduce_gradients
+from ..training.result import TrainResult
+from ..training.runlog import RunLog
+from ..training.stop import StopRequest
 from .repairs import Repairs
-from .runlog import RunLog, result_of
 from .stages import Stage, validate
 
 if TYPE_CHECKING:
     from .train import TrainConfig
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a call of `train` did."""
-
-    folder: Path
-    steps: int  # done so far, over all calls
-    finished: bool  # False: stopped by max_minutes, call again to go on
-    best_psnr: float | None  # dB, validation
-    loader_ms: float  # median wait for data per step in this call (NaN when no step ran)
-    step_ms: float  # median time of the rest of a step
-
-    @property
-    def checkpoint(self) -> Path:
-        """What the run made, see `runlog.result_of`."""
-        return result_of(self.folder)
-
-
-class StopRequest:
-    """Turns an interrupt (Ctrl-C, SIGTERM, the notebook's stop button) into a stop between two steps; a second Ctrl-C acts at once.
-
-    SIGTERM never acts at once: a notebook that is interrupted gets it seconds after the interrupt, in the middle of saving.
-    """
-
-    def __enter__(self) -> StopRequest:
-        self.received: int | None = None
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():  # only there can signals be handled
-            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _handle(self, number: int, frame) -> None:
-        self.received = number
-        if number == signal.SIGINT:
-            signal.signal(number, self._before[number])
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
 
 MILESTONES = (80_000, 120_000, 160_000, 200_000)  # steps after which the published system halves its learning rates
 
@@ -225,16 +182,13 @@ class Loop:
         if self.best is None or psnr > self.best:
             self.best = psnr
             if self.keeps_best:
-                self.log.save_best(self.stage.model, self.stage.name, {"step": step, "valid_psnr": psnr} | self.recipe())
+                self.log.save_best(self.stage.model, self.stage.name, {"step": step, "valid_psnr": psnr} | self.log.recipe(self.config))
 
     def save(self, step: int) -> None:
         scaler = self.accelerator.scaler
         state = {"step": step, "best_psnr": self.best} | ({"scaler": scaler.state_dict()} if scaler is not None else {})
         adams = {name: getattr(adam, "optimizer", adam) for name, adam in self.adams.items()}
-        self.log.save(self.stage, adams, state | self.recipe())
-
-    def recipe(self) -> dict:
-        return {"recipe": dataclasses.asdict(self.config), "data": self.log.identity["data"]}
+        self.log.save(self.stage, adams, state | self.log.recipe(self.config))
 
     def result(self, step: int) -> TrainResult:
         wait, work = (1000 * float(torch.tensor(times or [math.nan]).median()) for times in (self.waits, self.works))

@@ -10,7 +10,6 @@ may be compressed, and no tensor may be larger than the bytes behind it. Errors 
 
 from __future__ import annotations
 
-import functools
 import pickletools
 import re
 import zipfile
@@ -21,10 +20,10 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
-from .config import ModelConfig
-from .errors import CheckpointError
-from .family import Config, Model, model_of, presets
-from .files import atomic_path
+from ..config import ModelConfig
+from ..errors import CheckpointError
+from ..family import differences, listed, presets
+from ..files import atomic_path
 from .model import BASE_MODULES, FLOW_MODULES, VideoAutoencoder4D
 
 SUFFIXES = (".ckpt", ".tar", ".pt", ".pth")
@@ -165,30 +164,6 @@ def check_tensor(path: Path, name: str, value: object) -> None:
     if not number or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
         kind = f"{value.dtype} {value.layout}".replace("torch.", "")
         raise CheckpointError(f"{path} holds numbers of kind {kind} for {name}: save it as {'int64' if counter else 'float32'}.")
-
-
-@functools.cache
-def weightless(config: Config) -> Model:
-    """A model whose tensors have shapes and take no memory."""
-    with torch.device("meta"):
-        return model_of(config)
-
-
-def differences(tensors: dict[str, Tensor], config: Config, lacks: tuple[str, ...] = ()) -> list[str]:
-    """What keeps tensors ("module.key") from being the state dict of a model, one clause each; modules in `lacks` may be absent."""
-    model = weightless(config)
-    modules = {name for name, _ in model.named_children()}
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items() if name.split(".")[0] not in lacks}
-    found = {name: tuple(value.shape) for name, value in tensors.items() if name.split(".")[0] in modules}
-    missing = [f"{name} is missing" for name in wanted if name not in found]
-    unknown = [f"{name} is unknown" for name in found if name not in wanted]
-    both = [name for name in wanted if name in found]
-    return missing + unknown + [f"{name} is {found[name]}, not {wanted[name]}" for name in both if found[name] != wanted[name]]
-
-
-def listed(clauses: list[str]) -> str:
-    """The first few of many clauses, and how many there are beyond."""
-    return "; ".join(clauses[:3]) + (f"; and {len(clauses) - 3} more" if len(clauses) > 3 else "")
 
 
 def fitting_config(path: str | Path, tensors: dict[str, Tensor], lacks: tuple[str, ...] = ()) -> ModelConfig:

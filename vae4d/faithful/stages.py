@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..metrics import mse, psnr_of_mse
+from ..parallel import share, total
 from .base_stage import BaseStage
 from .flow_stage import FlowStage
-from .metrics import mse, psnr_of_mse
-from .parallel import share, total
 
 __all__ = ["BaseStage", "FlowStage", "Stage", "validate"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..parallel import processes, rank
+from ..perceptual import PerceptualLoss
+from ..synthesis import view_synthesis
 from .discriminator import Discriminator, critic_loss, generator_loss
 from .losses import l1, pose_error, voxel_consistency
 from .model import BASE_MODULES, VideoAutoencoder4D
-from .parallel import processes, rank
-from .perceptual import PerceptualLoss
-from .synthesis import view_synthesis
 
 
 def pick(count: int, limit: int | None, rng: torch.Generator) -> list[int]:

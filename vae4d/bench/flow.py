@@ -1,4 +1,4 @@
-"""Speed and memory of the published flow stage against its naive form (`naive`).
+"""Speed and memory of the published flow stage against its naive form (`faithful.naive`).
 
 The forms are timed in turn in one process, so that a change of the machine's pace hits all alike, and each time is the shortest of its
 rounds, as other processes only ever add. All forms see the same frames and the same weights: the optimiser steps with a rate of 0.
@@ -20,13 +20,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from . import naive
-from .checkpoint import build_model
-from .flow_stage import FlowStage
-from .model import VideoAutoencoder4D
-from .perceptual import PerceptualLoss, VGGFeatures
-from .repairs import PUBLISHED
-from .workbook.notebook import peak_memory
+from ..checkpoint import build_model
+from ..faithful import naive
+from ..faithful.flow_stage import FlowStage
+from ..faithful.model import VideoAutoencoder4D
+from ..faithful.repairs import PUBLISHED
+from ..perceptual import PerceptualLoss, VGGFeatures
+from ..workbook.notebook import peak_memory
 
 T = TypeVar("T")
 Say = Callable[[str], None]

@@ -1,4 +1,4 @@
-"""The folder of one clip of a job: its name, its files, whole or absent (layout: `jobs`).
+"""The folder of one clip of a job: its name, its files, whole or absent (layout: `run`).
 
 PNGs are 8-bit RGB, numbered as the frames were taken; predictions are rounded as they are for scoring (`metrics.to_uint8`).
 """
@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from .clips.clip import Clip
-from .clips.video_writer import VideoWriter
-from .errors import CheckpointError, ConfigError
-from .files import STORAGE_ERRNOS, os_error_number, storage_error
-from .metrics import to_uint8
+from ..clips.clip import Clip
+from ..clips.video_writer import VideoWriter
+from ..errors import CheckpointError, ConfigError
+from ..files import STORAGE_ERRNOS, os_error_number, storage_error
+from ..metrics import to_uint8
 
 LONGEST_NAME = 100  # bytes; file systems take 255, and names grow by a suffix or two
 
