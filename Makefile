@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"vae4d needs Python 3.11 or newer, this is {sys.version.split()[0]}: install it, or name one with make PYTHON=/path/to/python")'
 	@# without Debian's python3-venv this fails and leaves a folder that has no pip: made anew the next time
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[notebooks,dev]'
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[notebooks,space,dev]'
 	@touch $@
 
 run: setup

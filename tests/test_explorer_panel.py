@@ -14,7 +14,7 @@ from make_clips import encode, pictures
 from test_explorer import moving_clip
 from test_showcase import make_clip
 
-from vae4d import build_model
+from vae4d import build_model, register
 from vae4d.errors import ConfigError
 from vae4d.evaluation.methods import blend
 from vae4d.explorer import TRUTH, Explorer, ExploreSettings, explore, modes, panel, show_beliefs
@@ -22,6 +22,7 @@ from vae4d.explorer.beliefs import BELIEFS
 from vae4d.explorer.controls import AXES, offset_of, values_of
 from vae4d.explorer.panel import Panel
 from vae4d.explorer.replies import Pause
+from vae4d.views.figures import picture
 from vae4d.workbook import notebook
 from vae4d.workbook.moments import sideways
 
@@ -172,6 +173,28 @@ def test_views_show_what_there_is_and_say_what_is_not(made):
     assert c.figures[place].value != before
     c.believer.value, c.tabs.selected_index = "sharp", 0
     assert c.texts[0].value == "" and c.figures[0].layout.display != "none"
+
+
+def test_a_registered_view_has_a_tab_and_its_faults_are_a_sentence(methods, tmp_path):
+    def moment(made, first, second):
+        figure = picture(2, 2)
+        figure.gca().imshow(made.image[0].permute(1, 2, 0))
+        return figure
+
+    register.view("my moment")(moment)
+    register.view("my fault")(lambda made, first, second: None)
+    try:
+        clip = moving_clip()
+        c = Panel(Explorer(methods, clip, 2, 4), {"moving": clip}, tmp_path).controls
+        c.tabs.selected_index = list(c.views).index("my moment")
+        assert bytes(c.figures[c.tabs.selected_index].value).startswith(b"\x89PNG")
+        c.tabs.selected_index = list(c.views).index("my fault")
+        assert "return a matplotlib Figure" in c.texts[c.tabs.selected_index].value
+        c.believer.value = "linear blend"
+        assert "linear blend is no model" in c.texts[c.tabs.selected_index].value
+    finally:
+        register.forget("my moment")
+        register.forget("my fault")
 
 
 def test_saving_writes_a_file_and_links_to_it(made, tmp_path):

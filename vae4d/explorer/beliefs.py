@@ -1,15 +1,17 @@
 """What a method believes of a moment, as figures by name.
 
-`BELIEFS` maps a view's name to a function (explorer, method, t, offset) -> Figure. What a method does not have raises ConfigError with one
-sentence that says what is missing, so that the other views can be shown.
+`BELIEFS` maps a view's name to a function (explorer, method, t, offset) -> Figure; `beliefs` adds those that a user registered. What a
+method does not have raises ConfigError with one sentence that says what is missing, so that the other views can be shown.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
+from .. import register
 from ..errors import ConfigError
 from ..evaluation.optical_flow import FlowWarp
 from ..sharp.model import SharpSynthesis
@@ -102,3 +104,17 @@ BELIEFS: dict[str, Belief] = {
     "flow in space": flow_in_space,
     "camera path": path,
 }
+
+
+def beliefs() -> dict[str, Belief]:
+    """`BELIEFS`, and the views that a user registered (`register.view`)."""
+    return BELIEFS | {name: functools.partial(registered, view) for name, view in register.views.items()}
+
+
+def registered(view: Callable[..., Figure], explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
+    """A user's view of what a model says of a moment.
+
+    Raises:
+        MethodError: the view fails.
+    """
+    return view(explorer.synthesis(name, t, offset), explorer.first, explorer.second)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .beliefs import BELIEFS
+from .beliefs import beliefs
 from .core import Explorer
 from .exports import EXPORTS, VIEWS
 from .modes import MODES
@@ -113,10 +113,11 @@ class Controls:
         self.status = w.HTML(layout=w.Layout(min_height="3.2em"))
         whose = "The method whose depth, motion and so on are shown below."
         self.believer = labelled(w.Dropdown, "views of", whose, options=list(explorer.methods))
-        self.texts = [w.HTML() for _ in BELIEFS]
-        self.figures = [w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start")) for _ in BELIEFS]
+        self.views = beliefs()
+        self.texts = [w.HTML() for _ in self.views]
+        self.figures = [w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start")) for _ in self.views]
         pages = zip(self.texts, self.figures, strict=True)
-        self.tabs = w.Tab([w.VBox(page, layout=w.Layout(height="560px", overflow="auto")) for page in pages], titles=list(BELIEFS))
+        self.tabs = w.Tab([w.VBox(page, layout=w.Layout(height="560px", overflow="auto")) for page in pages], titles=list(self.views))
         self.kind = labelled(w.Dropdown, "save", "What is written into the run's folder.", options=list(EXPORTS))
         self.save = labelled(w.Button, "Save", "Write the file, and show a link that downloads it.", "110px")
         self.link = w.HTML()

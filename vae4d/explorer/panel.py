@@ -15,7 +15,6 @@ from typing import Any
 from ..clips.clip import Clip
 from ..synthesis import orbit
 from . import modes, uploads
-from .beliefs import BELIEFS
 from .canvas import as_png
 from .controls import Controls, offset_of, values_of
 from .core import Explorer
@@ -105,10 +104,10 @@ class Panel:
         """The view whose tab is open, or the sentence that says why there is none."""
         c = self.controls
         place = c.tabs.selected_index or 0
-        name, text, image = list(BELIEFS)[place], c.texts[place], c.figures[place]
+        draw, text, image = list(c.views.values())[place], c.texts[place], c.figures[place]
         try:
             buffer = io.BytesIO()
-            BELIEFS[name](self.explorer, c.believer.value, c.t.value, self.offset).savefig(buffer, format="png")
+            draw(self.explorer, c.believer.value, c.t.value, self.offset).savefig(buffer, format="png")
             image.value, text.value, image.layout.display = buffer.getvalue(), "", ""
         except Exception as error:
             image.layout.display, text.value = "none", sentence(said(error))

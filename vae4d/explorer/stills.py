@@ -14,7 +14,7 @@ from ..clips.clip import Clip
 from ..errors import ConfigError
 from ..workbook.moments import QUARTERS, SIDES, sideways
 from ..workbook.notebook import Workbook, display
-from .beliefs import BELIEFS
+from .beliefs import beliefs
 from .canvas import as_png, side_by_side
 from .core import Explorer
 from .exports import save_picture
@@ -62,7 +62,7 @@ def stills(explorer: Explorer, t: float = 0.5, angle: float = 0.05) -> Iterator[
 def show_beliefs(explorer: Explorer, book: Workbook, name: str, t: float = 0.5) -> list[str]:
     """Every view of what a method believes, below the cell; why it lacks others is printed. Returns the names of those shown."""
     shown, missing = [], {}
-    for view, figure in BELIEFS.items():
+    for view, figure in beliefs().items():
         try:
             book.show(figure(explorer, name, t), f"{view.replace(' ', '_')}_{slug(name)}")
             shown.append(view)
