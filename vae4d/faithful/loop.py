@@ -38,9 +38,9 @@ class Loop:
         adams: optimisers by name: "model", and "critic" where the stage has one.
     """
 
-    def __init__(self, config: TrainConfig, stage: Stage, adams, accelerator, log: RunLog, total: int, progress: Callable[[str], None]):
+    def __init__(self, config: TrainConfig, stage: Stage, adams, accelerator, log: RunLog, progress: Callable[[str], None]):
         self.config, self.stage, self.adams, self.accelerator = config, stage, adams, accelerator
-        self.log, self.total = log, total
+        self.log, self.total = log, log.total
         self.progress = progress if not rank() else lambda line: None
         self.best: float | None = log.state.get("best_psnr")
         self.waits: list[float] = []

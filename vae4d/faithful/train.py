@@ -28,7 +28,7 @@ from ..scenes.clips import MixedWindows, SceneSet, SceneWindows, cached
 from ..scenes.generate import WorldOptions
 from ..scenes.textures import load_textures
 from ..training.result import TrainResult
-from ..training.runlog import NEWEST, RunLog, restore
+from ..training.runlog import NEWEST, RunLog, Watch, restore
 from .discriminator import Discriminator
 from .loop import Loop
 from .model import VideoAutoencoder4D
@@ -145,9 +145,11 @@ def validation_windows(config: TrainConfig, dataset: VideoDataset | None) -> lis
     return found
 
 
-def train(config: TrainConfig, progress: Callable[[str], None] = print) -> TrainResult:
+def train(config: TrainConfig, progress: Callable[[str], None] = print, watch: Watch | None = None) -> TrainResult:
     """Train one stage, or go on with the run in `config.savepath`; a finished run returns at once.
 
+    Args:
+        watch: is told of every row of the run's tables.
     Raises:
         ConfigError, MissingInputError, CheckpointError, ClipError: an input is wrong; nothing is written then.
         TrainingError: a loss or gradient that is not finite; the batch is saved and the last good checkpoint intact.
@@ -157,12 +159,12 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print) -> Train
     # one that starts them.
     torch.set_flush_denormal(True)
     try:
-        return run(config, progress)
+        return run(config, progress, watch)
     finally:
         torch.set_flush_denormal(False)
 
 
-def run(config: TrainConfig, progress: Callable[[str], None]) -> TrainResult:
+def run(config: TrainConfig, progress: Callable[[str], None], watch: Watch | None) -> TrainResult:
     """What `train` does."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -187,7 +189,9 @@ def run(config: TrainConfig, progress: Callable[[str], None]) -> TrainResult:
     identity["data"] = sorted(seen | set(before))  # all that the weights have seen
     identity["textures"] = load_textures(config.textures or None).sha256 if config.scenes else ""
     identity["resume"] = sha256(locate(config.resume)) if config.resume else ""  # the weights, wherever the file lies
-    log = RunLog(Path(config.savepath), identity, config.restart)
+    each = Batches.per_epoch(len(windows), config.batch)
+    total = min(config.epochs * each, config.max_steps or config.epochs * each)
+    log = RunLog(Path(config.savepath), identity, config.restart, total, watch)
     if table and not rank():
         write_text(log.folder / "cleaning.csv", table)
     adams = {"model": torch.optim.Adam(trained(stage.model), lr=config.lr, betas=(config.adam_beta1, 0.999))}
@@ -199,8 +203,6 @@ def run(config: TrainConfig, progress: Callable[[str], None]) -> TrainResult:
     adams["model"] = accelerator.prepare(adams["model"])  # which knows the scaler of fp16
     if accelerator.scaler is not None and "scaler" in log.state:
         accelerator.scaler.load_state_dict(log.state["scaler"])
-    each = Batches.per_epoch(len(windows), config.batch)
-    total = min(config.epochs * each, config.max_steps or config.epochs * each)
     loader = DataLoader(
         windows,
         batch_sampler=Batches(len(windows), config.batch, config.seed, log.step, max(total, log.step)),
@@ -209,7 +211,7 @@ def run(config: TrainConfig, progress: Callable[[str], None]) -> TrainResult:
         worker_init_fn=leave_interrupts_to_the_loop,
     )
     try:
-        return Loop(config, stage, adams, accelerator, log, total, progress).run(loader, held_out)
+        return Loop(config, stage, adams, accelerator, log, progress).run(loader, held_out)
     finally:
         log.close()
 

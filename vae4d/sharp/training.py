@@ -29,7 +29,7 @@ from ..scenes import WorldOptions, load_textures
 from ..scenes.collage import Sample
 from ..scenes.textures import Textures
 from ..training.result import TrainResult
-from ..training.runlog import RunLog, restore
+from ..training.runlog import RunLog, Watch, restore
 from ..training.stop import StopRequest
 from .camera import twist_matrix
 from .losses import WEIGHTS, added_record, losses, same_terms
@@ -118,10 +118,13 @@ class Stage:
     critic: None = None
 
 
-def train_sharp(config: SharpTrainConfig, progress: Callable[[str], None] = print, kind: type[Run] | None = None) -> TrainResult:
+def train_sharp(
+    config: SharpTrainConfig, progress: Callable[[str], None] = print, watch: Watch | None = None, kind: type[Run] | None = None
+) -> TrainResult:
     """Train, or go on with the run in `config.savepath`; a finished run returns at once.
 
     Args:
+        watch: is told of every row of the run's tables.
         kind: what is run where another model or other weights of the losses are wanted; None takes `Run`.
     Raises:
         ConfigError, MissingInputError, CheckpointError, ClipError: an input is wrong; nothing is written then.
@@ -131,7 +134,7 @@ def train_sharp(config: SharpTrainConfig, progress: Callable[[str], None] = prin
     connect()
     torch.set_flush_denormal(True)
     try:
-        return (kind or Run)(config, progress if not rank() else lambda line: None).go()
+        return (kind or Run)(config, progress if not rank() else lambda line: None, watch).go()
     finally:
         torch.set_flush_denormal(False)
 
@@ -139,7 +142,7 @@ def train_sharp(config: SharpTrainConfig, progress: Callable[[str], None] = prin
 class Run:
     """One call of `train_sharp`."""
 
-    def __init__(self, config: SharpTrainConfig, progress: Callable[[str], None]):
+    def __init__(self, config: SharpTrainConfig, progress: Callable[[str], None], watch: Watch | None = None):
         self.config, self.progress = config, progress
         on_gpu = config.device == "auto" and torch.cuda.is_available()
         self.device = torch.device("cuda", rank() % torch.cuda.device_count()) if on_gpu else torch.device("cpu")
@@ -154,7 +157,7 @@ class Run:
         identity |= added_record()
         if not config.restart:
             same_terms(Path(config.savepath))
-        self.log = RunLog(Path(config.savepath), identity, config.restart)
+        self.log = RunLog(Path(config.savepath), identity, config.restart, config.steps, watch)
         self.adam = torch.optim.AdamW(self.model.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=1e-4)
         self.average = copy.deepcopy(self.model)
         restore(Stage(self.model), {"model": self.adam}, self.log.tensors)

@@ -18,6 +18,7 @@ import csv
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ..sharp.training import SharpTrainConfig
 
 NEWEST, BEST = "newest.safetensors", "best.safetensors"
+Watch = Callable[[int, str, dict[str, float]], None]  # is told the steps of the whole run, a table ("losses", "validation"), its new row
 
 
 def result_of(folder: Path) -> Path:
@@ -52,12 +54,13 @@ class RunLog:
         folder: made when absent.
         identity: JSON values that must be equal for the run to go on; other options would change the losses.
         restart: move a run with another identity to `<folder>.old-N` and start anew, instead of raising.
+        total: steps of the whole run. watch: is told of every row, once it is written.
     Raises:
         ConfigError: the folder holds a run with other options.
     """
 
-    def __init__(self, folder: Path, identity: dict, restart: bool = False):
-        self.folder = folder
+    def __init__(self, folder: Path, identity: dict, restart: bool = False, total: int = 0, watch: Watch | None = None):
+        self.folder, self.total, self.watch = folder, total, watch
         self.identity = json.loads(json.dumps(identity))
         from_first(lambda: self._claim(restart))
         self.newest, self.best = folder / NEWEST, folder / BEST
@@ -124,6 +127,8 @@ class RunLog:
             self._log_events(name, row)
         except OSError as error:
             raise storage_error(path, error) from error
+        if self.watch is not None:
+            self.watch(self.total, name, row)
 
     def _log_events(self, name: str, row: dict) -> None:
         if self._events is None:

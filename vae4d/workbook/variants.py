@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,8 +130,8 @@ class VariantRun(Run):
 
     config: VariantConfig
 
-    def __init__(self, config: VariantConfig, progress: Callable[[str], None]):
-        super().__init__(config, progress)
+    def __init__(self, config: VariantConfig, *how):
+        super().__init__(config, *how)
         self.source = dataclasses.replace(self.source, seed=config.seed + ROWS[config.row].redraw)
 
     def start(self) -> SharpAutoencoder4D:

@@ -1,0 +1,105 @@
+"""A training that is watched: widgets that change, a training that does not, and no fault of a picture that stops it."""
+
+from __future__ import annotations
+
+import io
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from vae4d.sharp.training import SharpTrainConfig, train_sharp
+from vae4d.training.runlog import result_of
+from vae4d.workbook import live
+from vae4d.workbook.live import Live, watched
+
+FRAMES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def between(model):
+    return {"first frame": FRAMES[0], "drawn between": model.synthesise(FRAMES[:1], FRAMES[1:], 0.5).image[0].detach()}
+
+
+def config(folder: Path, **options) -> SharpTrainConfig:
+    return SharpTrainConfig(str(folder), **{"steps": 4, "bsize": 2, "size": 64, "worlds": 0, "valid_freq": 2, "save_freq": 2} | options)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The panels that were displayed; drawn at every step."""
+    panels = []
+    monkeypatch.setattr(live, "display", panels.append)
+    monkeypatch.setattr(live, "OFTEN", 0)
+    monkeypatch.setattr(live, "SELDOM", 0)
+    monkeypatch.setattr(live, "SHARE", 1e9)
+    return panels
+
+
+def png(image) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(image.value)).convert("L"))
+
+
+def test_the_bar_the_curves_and_the_sample_follow_a_training_that_learns_the_same(tmp_path, shown):
+    result = watched(train_sharp, config(tmp_path / "seen"), between, interactive=True)
+    text, bar, curves, picture = shown[0].children
+    assert (bar.value, bar.max) == (4, 4) and "Step 4 of 4" in text.value and "Finished." in text.value and "validation" in text.value
+    assert png(curves).std() > 0 and png(picture).std() > 0
+    unseen = watched(train_sharp, config(tmp_path / "unseen"), between, interactive=False)
+    assert len(shown) == 1
+    one, other = (pd.read_csv(folder / "losses.csv").drop(columns=["drawing_seconds", "step_seconds"])
+                  for folder in (result.folder, unseen.folder))  # fmt: skip
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_an_interrupt_leaves_a_run_that_goes_on_and_says_so(tmp_path, shown):
+    def impatient(options, watch):
+        def row(total, table, values):
+            watch(total, table, values)
+            if values["step"] == 2:
+                signal.raise_signal(signal.SIGINT)
+
+        return train_sharp(options, watch=row)
+
+    with pytest.raises(KeyboardInterrupt):
+        watched(impatient, config(tmp_path, valid_freq=10), between, interactive=True)
+    text, bar, *_ = shown[0].children
+    assert "Step 2 of 4" in text.value and "Interrupted: run the cell again" in text.value and bar.value == 2
+    result = watched(train_sharp, config(tmp_path, valid_freq=10), between, interactive=True)
+    assert result.finished and list(pd.read_csv(tmp_path / "losses.csv")["step"]) == [1, 2, 3, 4]
+
+
+def test_the_sample_is_drawn_anew_only_for_new_weights(tmp_path, shown, monkeypatch):
+    drawn = []
+    train_sharp(config(tmp_path))
+    view = Live(tmp_path, lambda model: drawn.append(1) or between(model))
+    for step in (1, 2):
+        view.row(4, "losses", {"step": step, "loss": 1.0})
+    assert drawn == [1]
+    path = result_of(tmp_path)
+    path.write_bytes(path.read_bytes())
+    view.row(4, "losses", {"step": 3, "loss": 1.0})
+    assert drawn == [1, 1]
+
+
+def test_a_fault_of_a_picture_is_named_and_stops_nothing(tmp_path, shown):
+    def broken(model):
+        raise ValueError("no <frame>")
+
+    assert watched(train_sharp, config(tmp_path), broken, interactive=True).finished
+    view = Live(tmp_path, broken)
+    view.row(4, "losses", {"step": 1, "loss": 1.0})
+    assert "No picture: ValueError: no &lt;frame&gt;" in view.text.value
+
+
+def test_an_error_of_the_training_is_raised_and_named(tmp_path, shown):
+    def failing(options, watch):
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        watched(failing, SimpleNamespace(savepath=tmp_path), between, interactive=True)
+    assert "Stopped by an error." in shown[0].children[0].value

@@ -1,0 +1,135 @@
+"""A training that is watched while it runs: a bar, the curves and a sample that change in JupyterLab; plain lines where nobody looks."""
+
+from __future__ import annotations
+
+import html
+import io
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..checkpoint import load_model
+from ..family import Model
+from ..training.result import TrainResult
+from ..training.runlog import result_of
+from ..views.charts import loss_curves
+from ..views.frames import frame_strip
+from .notebook import display
+
+Sample = Callable[[Model], Mapping[str, Tensor]]  # a model to pictures (3, H, W) by name
+SHARE = 0.05  # of the time of a training, at most, that is spent on showing it
+OFTEN, SELDOM = 0.2, 2.0  # seconds, at least, between two texts and between two drawings
+
+
+def watched(train: Callable[..., TrainResult], config: Any, sample: Sample, interactive: bool) -> TrainResult:
+    """`train(config)`; its lines are printed, and interactive, a `Live` view stands above them.
+
+    The notebook's stop button interrupts the training between two steps, and what was learnt is kept: the same cell goes on with it.
+
+    Args:
+        train: `faithful.train.train` or `sharp.training.train_sharp`. config: its options.
+        sample: draws what is shown of the best weights so far.
+    """
+    if not interactive:
+        return train(config)
+    live = Live(Path(config.savepath), sample)
+    display(live.panel)
+    try:
+        result = train(config, watch=live.row)
+    except BaseException as error:  # an interrupt too: what stood last is shown, and says why nothing follows
+        live.end("Interrupted: run the cell again, and it goes on." if isinstance(error, KeyboardInterrupt) else "Stopped by an error.")
+        raise
+    live.end("Finished." if result.finished else "Out of time: run the cell again, and it goes on.")
+    return result
+
+
+class Live:
+    """The widgets of a run, in `panel`; `row` is a `runlog.Watch`.
+
+    Args:
+        folder: of the run. sample: see `watched`.
+    """
+
+    def __init__(self, folder: Path, sample: Sample):
+        import ipywidgets as w
+
+        self.folder, self.sample = folder, sample
+        self.text = w.HTML(value=status("Preparing \u2026"))
+        self.bar = w.IntProgress(description="training", max=1, layout=w.Layout(width="100%", max_width="760px"))
+        self.curves, self.picture = (w.Image(format="png", layout=w.Layout(max_width="100%", display="none")) for _ in range(2))
+        self.panel = w.VBox([self.text, self.bar, self.curves, self.picture])
+        self._first: tuple[int, float] | None = None  # step and moment of the first row
+        self._said = self._drawn = 0.0  # when there was a text, and a drawing
+        self._cost = 0.0  # seconds of the last drawing
+        self._last, self._psnr = "", ""
+        self._shown: float | None = None  # when the weights that the sample shows were written
+
+    def row(self, total: int, table: str, row: dict[str, float]) -> None:
+        """A step or a validation is done. Drawing takes a twentieth of the time at most, and its faults stop no training."""
+        now, step = time.monotonic(), int(row["step"])
+        if table == "validation":
+            self._psnr = f", validation {row['psnr']:.2f} dB"
+            return
+        self._first = self._first or (step, now)
+        since = step - self._first[0]
+        left = f", about {(now - self._first[1]) / since * (total - step) / 60:.1f} min left" if since else ""
+        self._last = f"Step {step} of {total}, loss {row['loss']:.4g}{self._psnr}{left}"
+        if now - self._said >= OFTEN:
+            self._said = now
+            self.bar.max, self.bar.value = total, step
+            self.text.value = status(f"{self._last}. The stop button of the notebook ends it, and nothing is lost.")
+        if now - self._drawn >= max(SELDOM, self._cost / SHARE):
+            self.draw()
+
+    def draw(self) -> None:
+        """The curves of the run, and the sample where better weights were written since; a fault is named in the text."""
+        began = time.monotonic()
+        try:
+            self._draw_curves()
+            self._draw_sample()
+        except Exception as error:
+            self.text.value = status(f"{self._last}. No picture: {type(error).__name__}: {error}")
+        self._drawn = time.monotonic()
+        self._cost = self._drawn - began
+
+    def _draw_curves(self) -> None:
+        tables = [self.folder / "losses.csv", self.folder / "validation.csv"]
+        found = [pd.read_csv(path) for path in tables if path.is_file()]
+        columns = [name for name in ("loss", "psnr") if any(name in table for table in found)]
+        if columns:
+            # The loss of a validation is another quantity.
+            found[1:] = [table.drop(columns="loss", errors="ignore") for table in found[1:]]
+            show(self.curves, loss_curves(found, columns))
+
+    def _draw_sample(self) -> None:
+        path = result_of(self.folder)
+        written = path.stat().st_mtime if path.is_file() else None
+        if written is None or written == self._shown:
+            return
+        images = self.sample(load_model(path))
+        show(self.picture, frame_strip(list(images.values()), list(images)))
+        self._shown = written
+
+    def end(self, how: str) -> None:
+        """The last state, and how the run ended."""
+        self.draw()
+        if how == "Finished.":
+            self.bar.value = self.bar.max
+        self.text.value = status(" ".join(part for part in (self._last and f"{self._last}.", how) if part))
+
+
+def show(image: Any, figure: Figure) -> None:
+    """Put a figure into an Image widget."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    image.value, image.layout.display = buffer.getvalue(), ""
+
+
+def status(text: str) -> str:
+    """HTML of a line that a screen reader may look up, but is not interrupted by."""
+    return f'<div role="status" aria-live="off">{html.escape(text)}</div>'
