@@ -11,8 +11,10 @@ from .beliefs import beliefs
 from .core import Explorer
 from .exports import EXPORTS, VIEWS
 from .modes import MODES
+from .names import names
 
 SCOPE = "vae4d-explorer"
+MAIN = "vae4d-picture"  # CSS class of the picture that follows the hand
 CSS = f"""<style>
 .{SCOPE} .widget-label, .{SCOPE} .widget-readout, .{SCOPE} select, .{SCOPE} button, .{SCOPE} .widget-html-content,
 .{SCOPE} .widget-label-basic {{ font-size: 16px; }}
@@ -56,6 +58,11 @@ def offset_of(values: Sequence[float]) -> tuple[float, ...]:
 def values_of(offset: Sequence[float]) -> list[float]:
     """The inverse of `offset_of`."""
     return [round(number / axis.factor, 6) or 0.0 for axis, number in zip(AXES, offset, strict=True)]
+
+
+def slot(place: int) -> str:
+    """CSS class of the image in a tab."""
+    return f"vae4d-view-{place}"
 
 
 def labelled(kind: Callable, description: str, help: str, width: str = "560px", **options: Any) -> Any:
@@ -108,20 +115,30 @@ class Controls:
         self.flicker = labelled(w.Play, "flicker", "Show the two methods in turn.", "220px", max=1, interval=600)
         self.play.repeat = self.orbit.repeat = self.flicker.repeat = True
 
-        # Without a tooltip: the browser's side of Image fails on one. The lines of text beside the images say what they show.
-        self.image = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
+        self.names = names(SCOPE, {})
+        self.image = self._picture(w, MAIN)
         self.status = w.HTML(layout=w.Layout(min_height="3.2em"))
         whose = "The method whose depth, motion and so on are shown below."
         self.believer = labelled(w.Dropdown, "views of", whose, options=list(explorer.methods))
         self.views = beliefs()
         self.texts = [w.HTML() for _ in self.views]
-        self.figures = [w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start")) for _ in self.views]
+        self.figures = [self._picture(w, slot(place)) for place in range(len(self.views))]
         pages = zip(self.texts, self.figures, strict=True)
         self.tabs = w.Tab([w.VBox(page, layout=w.Layout(height="560px", overflow="auto")) for page in pages], titles=list(self.views))
         self.kind = labelled(w.Dropdown, "save", "What is written into the run's folder.", options=list(EXPORTS))
         self.save = labelled(w.Button, "Save", "Write the file, and show a link that downloads it.", "110px")
         self.link = w.HTML()
         self.panel = self._laid_out(w)
+
+    def _picture(self, w: Any, name: str) -> Any:
+        """An image without a tooltip, on which the browser's side of Image fails; `describe` gives it its words."""
+        image = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
+        image.add_class(name)
+        return image
+
+    def describe(self, name: str, text: str) -> None:
+        """What the image of this class shows, in words."""
+        self.names.images = self.names.images | {name: text}
 
     def _laid_out(self, w: Any) -> Any:
         def row(*widgets: Any) -> Any:
@@ -139,7 +156,7 @@ class Controls:
         panel = w.VBox([
             w.HTML(CSS), heading("Two frames of a clip"), row(self.clip, self.upload, self.look), row(self.start, self.gap),
             w.HBox([hand, eye], layout=w.Layout(flex_flow="row wrap", align_items="flex-start", grid_gap="16px")),
-            row(self.kind, self.save), self.link, heading("What a method believes"), self.believer, self.tabs,
+            row(self.kind, self.save), self.link, heading("What a method believes"), self.believer, self.tabs, self.names,
         ])  # fmt: skip
         panel.add_class(SCOPE)
         return panel

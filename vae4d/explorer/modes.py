@@ -84,6 +84,13 @@ def note(explorer: Explorer, view: View, name: str, image: Tensor) -> str:
     return f"{level:.1f} dB" if np.isfinite(level) else "equal to the true frame"
 
 
+def caption(explorer: Explorer, view: View) -> str:
+    """What the picture of a view shows, for those who do not see it."""
+    shown = {name: note(explorer, view, name, explorer.picture(name, view.t, view.offset)) for name in view.methods}
+    methods = ", ".join(f"{name} ({told})" if told else name for name, told in shown.items())
+    return f"{view.mode}: {methods}; t = {view.t:.2f}{', camera moved' if view.moved else ''}"
+
+
 def sentences(explorer: Explorer, view: View) -> list[str]:
     """What one should know when looking at a view."""
     truth, said = explorer.truth(view.t), []

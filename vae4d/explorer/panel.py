@@ -16,7 +16,7 @@ from ..clips.clip import Clip
 from ..synthesis import orbit
 from . import modes, uploads
 from .canvas import as_png
-from .controls import Controls, offset_of, values_of
+from .controls import MAIN, Controls, offset_of, slot, values_of
 from .core import Explorer
 from .exports import VIEWS, export
 from .modes import FLICKER, SPLIT, View
@@ -98,17 +98,19 @@ class Panel:
     def _draw(self) -> None:
         view = self.view
         self.controls.image.value = as_png(modes.draw(self.explorer, view))
+        self.controls.describe(MAIN, modes.caption(self.explorer, view))
         self.controls.status.value = sentence(" ".join(modes.sentences(self.explorer, view)))
 
     def draw_belief(self) -> None:
         """The view whose tab is open, or the sentence that says why there is none."""
         c = self.controls
         place = c.tabs.selected_index or 0
-        draw, text, image = list(c.views.values())[place], c.texts[place], c.figures[place]
+        (name, draw), text, image = list(c.views.items())[place], c.texts[place], c.figures[place]
         try:
             buffer = io.BytesIO()
             draw(self.explorer, c.believer.value, c.t.value, self.offset).savefig(buffer, format="png")
             image.value, text.value, image.layout.display = buffer.getvalue(), "", ""
+            c.describe(slot(place), f"{name} of {c.believer.value} at t = {c.t.value:.2f}")
         except Exception as error:
             image.layout.display, text.value = "none", sentence(said(error))
 
