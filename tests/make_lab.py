@@ -43,9 +43,10 @@ def jupyterlab(folder: Path, home: Path) -> Iterator[str]:
         path.write_text(json.dumps(values))
     places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
               "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}  # fmt: skip
-    environment = os.environ | {name: str(home / place) for name, place in places.items()}
+    environment = dict(os.environ) | {name: str(home / place) for name, place in places.items()}
     environment.pop("MPLBACKEND", None)  # a backend from the shell would keep figures out of the notebook
-    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
+    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+               "--IdentityProvider.token="]  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options, str(folder)], env=environment, stdout=log, stderr=log)
