@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 600_000  # ms for a notebook: tests may run beside other work
+PATIENCE = 60_000  # ms for one thing to happen: tests may run beside other work
+LONGEST = 600_000  # ms for a notebook
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # all cells are in the page
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -24,6 +25,7 @@ SETTINGS = {
 FAULTS = """() => [...document.querySelectorAll(
     '.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"], .jupyter-widgets-error-widget'
 )].map(node => node.innerText)"""
+BEGUN = "() => /\\[[\\d*]+\\]/.test(document.querySelector('.jp-Notebook .jp-CodeCell .jp-InputPrompt').innerText)"
 DONE = """() => {
     const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')];
     const prompts = cells.map(cell => cell.querySelector('.jp-InputPrompt').innerText);
@@ -59,6 +61,8 @@ def jupyterlab(folder: Path, home: Path) -> Iterator[str]:
                     if server.poll() is not None:
                         raise RuntimeError((home / "server.log").read_text()) from None
                     time.sleep(0.2)
+            else:
+                raise TimeoutError("JupyterLab does not answer: " + (home / "server.log").read_text())
             yield address
         finally:
             server.terminate()
@@ -93,9 +97,18 @@ class LabPage:
         self.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
 
     def start(self) -> None:
-        """Run all cells; it does not wait for them."""
-        self.page.get_by_role("menuitem", name="Run", exact=True).click()
-        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        """Run all cells; it waits until the first one has begun."""
+        from playwright.sync_api import TimeoutError as TooLate
+
+        for _ in range(5):  # a page that is still being put together loses the first click
+            self.page.get_by_role("menuitem", name="Run", exact=True).click()
+            self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+            try:
+                self.page.wait_for_function(BEGUN, timeout=20_000)
+                return
+            except TooLate:
+                continue
+        raise AssertionError("JupyterLab runs no cell")
 
     def run(self) -> None:
         """Run all cells to the last.
@@ -104,7 +117,7 @@ class LabPage:
             AssertionError: a cell failed.
         """
         self.start()
-        self.page.wait_for_function(f"() => ({DONE})() || ({FAULTS})().length > 0")
+        self.page.wait_for_function(f"() => ({DONE})() || ({FAULTS})().length > 0", timeout=LONGEST)
         self.check()
 
     def check(self) -> None:

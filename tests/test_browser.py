@@ -65,6 +65,7 @@ def browser():
 def lab(browser, address):
     page = LabPage(browser, address, ROOT / "outputs" / "browser")
     yield page
+    page.shoot("last")  # of a test that failed, what it saw
     page.page.close()
 
 
@@ -76,8 +77,8 @@ class Explorer:
         lab.page.wait_for_selector(".vae4d-explorer img", state="attached")
 
     def slider(self, name: str):
-        """The handle of a slider, by the words of its label."""
-        return self.panel.locator(".widget-slider").filter(has_text=name).locator(".noUi-handle")
+        """The handle of a slider, by what a screen reader calls it."""
+        return self.panel.get_by_role("slider", name=name)
 
     def picture(self) -> str:
         """The address of the main picture, which is another for other bytes."""
@@ -102,17 +103,17 @@ def test_the_explorer_follows_the_hand(lab):
     for name in ("t (0 to 1)", "swing right", "move forward"):
         handle = explorer.slider(name)
         handle.focus()
-        before = float(handle.get_attribute("aria-valuenow"))
+        before = float(handle.get_attribute("aria-valuetext"))
         explorer.changes(lambda: lab.page.keyboard.press("ArrowRight"))
-        assert float(handle.get_attribute("aria-valuenow")) > before
+        assert float(handle.get_attribute("aria-valuetext")) > before
     explorer.changes(lambda: explorer.panel.get_by_role("button", name="Camera back").click())
     for mode in ("split", "flicker", "error", "side by side"):
         explorer.changes(lambda mode=mode: explorer.panel.get_by_role("button", name=mode, exact=True).click())
-    explorer.changes(lambda: explorer.panel.get_by_label("Show DIS warp.").check())
+    explorer.changes(lambda: explorer.panel.get_by_role("checkbox", name="DIS warp").check())
     lab.shoot("explorer_methods", ".vae4d-explorer")
     for tab in explorer.panel.get_by_role("tab").all_inner_texts():
         explorer.panel.get_by_role("tab", name=tab, exact=True).click()
-        lab.page.wait_for_selector(f".vae4d-explorer .lm-TabPanel-stackedPanel > :not(.lm-mod-hidden) img[alt^='{tab}']:visible")
+        explorer.panel.get_by_alt_text(f"{tab} of sharp").wait_for()
     lab.shoot("explorer_views", ".vae4d-explorer")
     assert "Not done" not in explorer.said()
     lab.check()
