@@ -4,6 +4,8 @@
 # make full           the long profile                                      (results in outputs/full/)
 # make test           set up, lint and test
 # make test-slow      the tests that take minutes each: golden numbers in other forms and sizes
+# make browser        open and run every notebook in JupyterLab, driven in Chromium (screenshots in outputs/browser/), and interrupt a training;
+#                     then run all of them headlessly, where every view leaves a picture. It needs: apt-get install chromium
 # make evaluate       measure baselines and the models that come along on the samples, 128 and 256 px, gaps 2 4 8, and on worlds (results in
 #                     outputs/benchmark/); with VIDEO=my.mp4 on a data set of your own
 # make lab            set up, then open JupyterLab on the notebooks
@@ -23,7 +25,7 @@ ASSETS := data/weights/vgg16.safetensors data/weights/alexnet.safetensors \
           data/samples/bigbuckbunny.mp4 data/samples/carphone_pristine.mp4 data/samples/bikes.mp4
 OPTIONS = $(if $(VIDEO),--video "$(VIDEO)") $(foreach setting,$(SET),--set '$(setting)')
 
-.PHONY: setup run full test test-slow evaluate lab bench weights sharp sharp-gpu clean
+.PHONY: setup run full test test-slow browser evaluate lab bench weights sharp sharp-gpu clean
 
 setup: $(STAMP)
 	@for file in $(ASSETS); do test -s $$file || exec $(RUN) assets; done
@@ -48,6 +50,9 @@ test: setup
 
 test-slow: setup
 	$(VENV)/bin/python -m pytest -m slow
+
+browser: setup
+	$(VENV)/bin/python -m pytest -m "slow or not slow" tests/test_browser.py tests/test_end_to_end.py
 
 evaluate: setup
 	$(RUN) evaluate --worlds 18 $(if $(VIDEO),--dataset "$(VIDEO)")
@@ -76,9 +81,12 @@ weights: setup
 # A process a core with one thread each: threads that share the many small steps of this model mostly wait for each other.
 PROCESSES ?= 2
 TRAIN_SHARP := -m vae4d train-sharp --savepath
+ON_CORES := -m torch.distributed.run --standalone --nproc-per-node $(PROCESSES) $(TRAIN_SHARP)
+# A long training, and a short one that starts again from half its learning rate.
 sharp: setup
-	$(VENV)/bin/python -m torch.distributed.run --standalone --nproc-per-node $(PROCESSES) $(TRAIN_SHARP) outputs/sharp/run
-	$(RUN) evaluate --checkpoint sharp outputs/sharp/run/best.safetensors --output outputs/sharp/benchmark --worlds 18
+	$(VENV)/bin/python $(ON_CORES) outputs/sharp/1-long
+	$(VENV)/bin/python $(ON_CORES) outputs/sharp/2-again --resume outputs/sharp/1-long/best.safetensors --lr 5e-4 --steps 3000
+	$(RUN) evaluate --checkpoint sharp outputs/sharp/2-again/best.safetensors --output outputs/sharp/benchmark --worlds 18
 
 # Pieces of nine minutes; the same command goes on.
 sharp-gpu: setup
