@@ -8,7 +8,7 @@
     exports    PNG, MP4, GIF and npz of what is shown
     uploads    a video that was handed to the panel, as a clip
     controls   the widgets of the panel, labelled; panel joins them to the core; replies are its sentences and links
-    names      what screen readers are told beside; names.js puts it into the page
+    page       what the panel needs of the page itself: names for screen readers, uploads (their parts in the browser: *.js)
     stills     the panel, or where nobody is there to move it, its pictures; and how long a picture takes
 
 Nothing here imports ipywidgets before a panel is made.

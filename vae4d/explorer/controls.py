@@ -11,7 +11,7 @@ from .beliefs import beliefs
 from .core import Explorer
 from .exports import EXPORTS, VIEWS
 from .modes import MODES
-from .names import names
+from .page import names
 
 SCOPE = "vae4d-explorer"
 MAIN = "vae4d-picture"  # CSS class of the picture that follows the hand
