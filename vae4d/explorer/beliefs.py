@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -21,6 +22,7 @@ from ..views.frames import image_flow
 from ..views.moments import density_planes, full_colour, inverse_depths, share_maps
 from ..views.volumes import code_projections, voxel_flow_arrows, voxel_flow_projections
 from ..workbook.moments import whole_motion
+from ..workbook.showcase import visible_flow
 from .core import STILL, Explorer
 
 Belief = Callable[[Explorer, str, float, Sequence[float]], Figure]
@@ -70,16 +72,16 @@ def shares(explorer: Explorer, name: str, t: float, offset: Sequence[float] = ST
 
 def voxel_flow(explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
     """What moves by itself in the volume, seen from three sides."""
-    return voxel_flow_projections(flow_of(explorer, name, t, offset))
+    return voxel_flow_projections(**flow_of(explorer, name, t, offset))
 
 
 def flow_in_space(explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
     """The same as arrows in space."""
-    return voxel_flow_arrows(flow_of(explorer, name, t, offset))
+    return voxel_flow_arrows(**flow_of(explorer, name, t, offset))
 
 
-def flow_of(explorer: Explorer, name: str, t: float, offset: Sequence[float]):
-    """Voxel flow (D, h, w, 3) of a model.
+def flow_of(explorer: Explorer, name: str, t: float, offset: Sequence[float]) -> dict[str, Any]:
+    """The voxel flow of a model, see `showcase.visible_flow`.
 
     Raises:
         ConfigError: its flow is not trained.
@@ -87,7 +89,7 @@ def flow_of(explorer: Explorer, name: str, t: float, offset: Sequence[float]):
     made = explorer.synthesis(name, t, offset)
     if made.voxel_flow is None:
         raise ConfigError(f"{name} has no voxel flow, as its flow stage is not trained: run 03_train_flow, or choose another model.")
-    return made.voxel_flow[0]
+    return visible_flow(made)
 
 
 def path(explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
