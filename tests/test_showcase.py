@@ -48,8 +48,10 @@ def test_shots_end_at_the_limit():
     assert showcase.shots(clip, 6) == [range(0, 4), range(4, 6)]
     assert showcase.longest_shot(make_clip(10, cuts=(3,))) == range(3, 10)
     assert showcase.middle_of(make_clip(3)) == 1 and showcase.inner_frames(make_clip(5), 9) == [1, 2, 3]
-    with pytest.raises(ClipError, match="longest shot of clip has 2 frames, 3 are needed"):
+    with pytest.raises(ClipError, match="longest shot of clip has 2 frames, 3 are needed: raise frame_limit or"):
         showcase.longest_shot(clip, 2)
+    with pytest.raises(ClipError, match="2 frames, 3 are needed: give a longer clip"):  # there is no limit to raise
+        showcase.longest_shot(make_clip(2))
 
 
 def test_interpolation_keeps_the_given_frames_and_holds_at_a_cut(model):

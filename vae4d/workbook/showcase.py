@@ -141,7 +141,7 @@ def longest_shot(clip: Clip, limit: int = 0, least: int = 3) -> range:
     """
     longest = max(shots(clip, limit), key=len)
     if len(longest) < least:
-        remedy = "raise frame_limit or give a longer clip"
+        remedy = "raise frame_limit or give a longer clip" if limit else "give a longer clip"
         raise ClipError(f"The longest shot of {clip.name} has {len(longest)} frames, {least} are needed: {remedy}.")
     return longest
 
