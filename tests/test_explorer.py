@@ -235,7 +235,7 @@ def test_every_view_of_a_sharp_model_and_what_others_lack(explorer, models):
             lacks[name] = str(error)
     assert lacks == {
         view: f"small says nothing of {what}: choose another model for this view."
-        for view, what in {"depth": "depth", "motion": "motion", "shares": "weights and own"}.items()
+        for view, what in {"depth": "depth", "motion": "motion", "shares": "whose pixels it takes and what moves by itself"}.items()
     }
     with pytest.raises(ConfigError, match="is no model and believes nothing"):
         BELIEFS["occupancy"](explorer, "linear blend", 0.3)

@@ -46,9 +46,10 @@ _makers: dict[tuple[str, str], str] = {}  # (kind, name): the function or class 
 def model(name: str, **sizes: Any) -> Callable[[T], T]:
     """Register a model. What it is decides what it can do:
 
-    - a function `(first, second, times) -> (K, 3, S, S)` of frames (3, S, S) and K moments is scored by name, beside the baselines;
+    - a function `(first, second, times) -> (K, 3, S, S)` of frames (3, S, S) and K moments in (0, 1) is scored by name, beside the
+      baselines, and is a method of the explorer;
     - a `torch.nn.Module` (a class without arguments, or an object) whose `encode(frame)` and `synthesise(first, second, t, ...)` are as
-      those of vae4d's models, frames (B, 3, H, W), is scored so too, and `vae4d.load(name)` gives it back;
+      those of vae4d's models, frames (B, 3, H, W), is all that too, and `vae4d.load(name)` gives it back;
     - a subclass of SharpAutoencoder4D or VideoAutoencoder4D, made from a config as they are, becomes a preset: `vae4d.build_model(name)`
       makes it, `SharpTrainConfig(preset=name)` trains it, and its checkpoints are read where it is registered.
 

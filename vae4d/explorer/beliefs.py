@@ -26,6 +26,7 @@ from ..workbook.showcase import visible_flow
 from .core import STILL, Explorer
 
 Belief = Callable[[Explorer, str, float, Sequence[float]], Figure]
+WORDS = {"weights": "whose pixels it takes", "own": "what moves by itself", "voxel_flow": "voxel flow"}  # for fields of `SharpSynthesis`
 
 
 def said(explorer: Explorer, name: str, t: float, offset: Sequence[float], *fields: str) -> Any:
@@ -36,7 +37,8 @@ def said(explorer: Explorer, name: str, t: float, offset: Sequence[float], *fiel
     """
     made = explorer.synthesis(name, t, offset)
     if lacks := [field for field in fields if getattr(made, field, None) is None]:
-        raise ConfigError(f"{name} says nothing of {' and '.join(lacks).replace('_', ' ')}: choose another model for this view.")
+        what = " and ".join(WORDS.get(field, field) for field in lacks)
+        raise ConfigError(f"{name} says nothing of {what}: choose another model for this view.")
     return made
 
 

@@ -108,7 +108,7 @@ class Panel:
         """The view whose tab is open, or the sentence that says why there is none; nothing where neither it nor the moment is another."""
         c, e = self.controls, self.explorer
         place = c.tabs.selected_index or 0
-        if (now := (place, c.believer.value, c.t.value, self.offset, e.clip.sha256, e.start, e.gap)) == self._believed:
+        if (now := (place, c.believer.value, c.t.value, self.offset, e.clip.folder, e.start, e.gap)) == self._believed:
             return
         self._believed = now
         (name, draw), text, image = list(c.views.items())[place], c.texts[place], c.figures[place]
