@@ -90,6 +90,11 @@ class Explorer:
         act()
         self.lab.page.wait_for_function("before => document.querySelector('.vae4d-explorer img').src !== before", arg=before)
 
+    def upload(self, path: Path) -> None:
+        with self.lab.page.expect_file_chooser() as chooser:
+            self.panel.get_by_role("button", name="Upload a video").click()
+        chooser.value.set_files(path)
+
     def said(self) -> str:
         return " ".join(self.panel.locator("[role=status], [role=alert]").all_inner_texts())
 
@@ -119,18 +124,20 @@ def test_the_explorer_follows_the_hand(lab):
     lab.check()
 
 
-def test_the_explorer_answers_bad_input_with_a_sentence(lab, tmp_path):
+def test_the_explorer_takes_a_video_and_answers_bad_input_with_a_sentence(lab, root, tmp_path):
     lab.open("00_explore")
     lab.run()
     explorer = Explorer(lab)
     (tmp_path / "notes.txt").write_text("no video")
     (tmp_path / "torn.mp4").write_bytes(b"\x00\x00\x00\x18ftypisom" + bytes(500))
-    for name, word in {"notes.txt": "not named as a video", "torn.mp4": "torn.mp4"}.items():
-        with lab.page.expect_file_chooser() as chooser:
-            explorer.panel.get_by_role("button", name="Upload a video").click()
-        chooser.value.set_files(tmp_path / name)
+    (tmp_path / "large.mp4").write_bytes(bytes(11 * 2**20))  # its message would end the connection
+    for name, word in {"notes.txt": "not named as a video", "torn.mp4": "torn.mp4", "large.mp4": "drop the file into"}.items():
+        explorer.upload(tmp_path / name)
         explorer.panel.get_by_role("alert").filter(has_text=word).wait_for()
     lab.shoot("explorer_refused", ".vae4d-explorer")
+    explorer.changes(lambda: explorer.upload(encode(tmp_path / "mine.mp4", pictures(5, 96, 80, seed=9))))
+    assert "mine" in explorer.panel.get_by_role("combobox", name="clip").inner_text()
+    assert not {path.name for path in (root / "data" / "videos").iterdir()} & {"notes.txt", "torn.mp4", "large.mp4"}
     lab.check()
 
 

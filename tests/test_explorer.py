@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,15 +13,29 @@ from make_clips import encode, pictures
 from PIL import Image
 from test_showcase import make_clip
 
-from vae4d import build_model
+from vae4d import build_model, register
 from vae4d.checkpoint import save_checkpoint
 from vae4d.clips.clip import Clip
-from vae4d.errors import ClipError, ConfigError, VideoError
+from vae4d.clips.datasets import open_dataset
+from vae4d.errors import ClipError, ConfigError, MethodError, MissingInputError, VideoError
 from vae4d.evaluation.methods import blend
-from vae4d.explorer import TRUTH, Explorer, ExploreSettings, View, canvas, clips_of, draw, explorer_of, exports, latency, modes, uploads
-from vae4d.explorer.beliefs import BELIEFS
+from vae4d.explorer import (
+    TRUTH,
+    Explorer,
+    ExploreSettings,
+    View,
+    canvas,
+    clips_of,
+    draw,
+    explorer_of,
+    exports,
+    latency,
+    methods_of,
+    modes,
+    uploads,
+)  # fmt: skip
+from vae4d.explorer.beliefs import BELIEFS, beliefs
 from vae4d.explorer.core import default_pair
-from vae4d.synthesis import orbit
 
 TURN = (0.02, 0.0, 0.0, 0.0, 0.0, 0.0)
 
@@ -107,12 +122,24 @@ def test_what_cannot_be_chosen_is_said_and_the_pair_stays(explorer):
     for offset in ((0.0,) * 5, (float("nan"), *(0.0,) * 5)):
         with pytest.raises(ConfigError, match="give six finite numbers"):
             explorer.picture("linear blend", 0.5, offset)
+    for offset in ((1.6, *(0.0,) * 5), (*(0.0,) * 5, -2.1)):
+        with pytest.raises(ConfigError, match=r"turn by at most a quarter \(pi / 2 radians\) and move by at most 2 cube units\.$"):
+            explorer.picture("sharp", 0.5, offset)
     with pytest.raises(ConfigError, match=r"^Unknown method 'linear blnd'. Did you mean 'linear blend'"):
         explorer.picture("linear blnd", 0.5)
     with pytest.raises(ConfigError, match=r"^linear blend is no model .* choose one of sharp, small\.$"):
         explorer.synthesis("linear blend", 0.5)
     with pytest.raises(ConfigError, match="choose another name"):
         Explorer({TRUTH: blend}, moving_clip())
+
+
+def test_a_frame_that_cannot_be_read_leaves_the_pair(explorer, monkeypatch):
+    before = explorer.first, explorer.second
+    damaged = moving_clip()
+    monkeypatch.setattr(type(damaged), "tensor", lambda clip, index: 1 / 0 if index == 7 else torch.zeros(3, 32, 32))
+    with pytest.raises(ZeroDivisionError):
+        explorer.choose(damaged, 3, 4)
+    assert explorer.clip is not damaged and (explorer.start, explorer.gap) == (2, 4) and (explorer.first, explorer.second) == before
 
 
 def test_a_pair_in_the_middle_of_the_longest_shot():
@@ -137,6 +164,10 @@ def test_a_split_shows_both_sides_of_its_line():
 def test_errors_are_red_where_too_bright_and_blue_where_too_dark():
     truth = shade(0.5)
     made = {"bright": truth + 8 / 255, "dark": truth - 4 / 255, "right": truth}
+    said = [canvas.error_note(image, truth) for image in made.values()]
+    assert said == ["30.1 dB, |error| 8.0; +8.0, too bright", "36.1 dB, |error| 4.0; -4.0, too dark", "equal to the true frame"]
+    both = torch.cat([truth[:, :8] + 8 / 255, truth[:, 8:] - 8 / 255], dim=1)
+    assert canvas.error_note(both, truth) == "30.1 dB, |error| 8.0; as bright on average"
     image = np.asarray(canvas.error_maps(made, truth, "true frame 7")).astype(int)
     side = canvas.tile_width(4, 16)
     down = 2 * canvas.LINE + side // 2  # three tiles a row, the truth first
@@ -163,13 +194,17 @@ def test_what_stands_beside_a_picture(explorer):
     view = View(("linear blend", "off by one", TRUTH), 0.25)
     said = {name: modes.note(grey, view, name, grey.picture(name, view.t)) for name in view.methods}
     assert said == {"linear blend": "equal to the true frame", "off by one": "48.1 dB", TRUTH: "frame 3"}
-    between, moved = modes.at(view, t=0.3), modes.at(view, offset=TURN)
+    between, moved = dataclasses.replace(view, t=0.3), dataclasses.replace(view, offset=TURN)
     assert modes.note(grey, between, "off by one", shade(0)) == "" and modes.note(grey, between, TRUTH, shade(0)) == "frame 3, of t = 0.25"
     assert modes.note(grey, moved, "linear blend", shade(0)) == "knows no camera"
     assert modes.sentences(grey, view) == []
     assert modes.sentences(grey, between) == ["No frame of the clip falls on t = 0.30: the nearest one, frame 3, is shown."]
     assert modes.sentences(grey, moved) == ["linear blend and off by one know no camera: time moves them, the camera does not."]
     error = dataclasses.replace(moved, t=0.3, mode=modes.ERROR)
+    assert modes.caption(grey, error) == (
+        "error: linear blend (equal to the true frame), off by one (48.1 dB, |error| 1.0; +1.0, too bright); t = 0.25"
+    )
+    assert modes.caption(grey, dataclasses.replace(view, mode=modes.SPLIT)).count("(") == 2  # the third is not shown
     assert modes.sentences(grey, error) == [
         "The error is that of frame 3 (t = 0.25), as the clip has no frame nearer and a moved camera has no truth."
     ]
@@ -198,14 +233,72 @@ def test_every_view_of_a_sharp_model_and_what_others_lack(explorer, models):
             figure(explorer, "small", 0.3)
         except ConfigError as error:
             lacks[name] = str(error)
-    reason = "small paints its picture from voxels and says nothing of single pixels: choose a sharp model for this view."
-    assert lacks == dict.fromkeys(("depth", "motion", "shares"), reason)
+    assert lacks == {
+        view: f"small says nothing of {what}: choose another model for this view."
+        for view, what in {"depth": "depth", "motion": "motion", "shares": "whose pixels it takes and what moves by itself"}.items()
+    }
     with pytest.raises(ConfigError, match="is no model and believes nothing"):
         BELIEFS["occupancy"](explorer, "linear blend", 0.3)
     base = Explorer({"base": build_model("small")}, explorer.clip)
     with pytest.raises(ConfigError, match="base has no voxel flow, as its flow stage is not trained"):
         BELIEFS["voxel flow"](base, "base", 0.3)
     assert BELIEFS["occupancy"](base, "base", 0.3).axes
+
+
+class Bare(torch.nn.Module):
+    """The least that a model of one's own may be: it knows no camera, and says nothing but its picture."""
+
+    def encode(self, frame):
+        return frame
+
+    def synthesise(self, first, second, t):
+        return SimpleNamespace(image=(1 - t) * first + t * second, pose=None, voxel_flow=None, codes=torch.zeros(1))
+
+
+def test_registered_models_are_methods_and_what_they_lack_is_a_sentence(tmp_path):
+    def within(first, second, times):
+        assert all(0 < t < 1 for t in times)
+        return blend(first, second, times)
+
+    register.model("bare")(Bare)
+    register.model("within")(within)
+    try:
+        methods = methods_of(("within",))
+        assert list(methods) == ["within", "bare", "linear blend", "DIS warp"]
+        explorer = Explorer(methods, moving_clip(), 2, 4)
+        for name in ("within", "bare"):
+            for t in (0.0, 0.5, 1.0):
+                assert torch.allclose(explorer.picture(name, t, TURN), explorer.picture("linear blend", t), atol=1e-6), (name, t)
+        view = View(("bare", "within"), 0.5, TURN)
+        assert modes.sentences(explorer, view) == ["bare and within know no camera: time moves them, the camera does not."]
+        exports.export("its data (npz)", tmp_path, explorer, "bare", view, 0.05)
+        lacks = {}
+        for name, figure in beliefs().items():
+            with pytest.raises((ConfigError, MethodError)) as caught:
+                figure(explorer, "bare", 0.5)
+            lacks[name] = str(caught.value)
+    finally:
+        register.forget("bare")
+        register.forget("within")
+    assert lacks["depth"] == "bare says nothing of depth: choose another model for this view."
+    assert lacks["voxel flow"] == "bare says nothing of voxel flow: choose another model for this view."
+    assert lacks["camera path"] == "bare has no camera path: choose a model of vae4d's own, such as 'sharp'."
+    assert lacks["occupancy"].startswith("bare says something that this view cannot show (IndexError: ")
+
+
+def fails(*given):
+    raise ValueError("a fault")
+
+
+@pytest.mark.parametrize(("method", "sentence"), [
+    (fails, r"^Method 'mine' failed \(ValueError: a fault\): correct it and run its cell again\.$"),
+    (lambda first, second, times: first, r"^Method 'mine' returned shape \(3, 32, 32\), not \(1, 3, 32, 32\) for moving .*"),
+    (lambda first, second, times: 255 * first[None], r"^Method 'mine' returned values from .* divided by 255\.$"),
+    (SimpleNamespace(encode=fails, synthesise=fails, parameters=lambda: iter(())), r"^Method 'mine' failed \(ValueError: a fault\)"),
+])
+def test_faults_of_ones_own_method_are_a_sentence(method, sentence):
+    with pytest.raises(MethodError, match=sentence):
+        Explorer({"mine": method}, moving_clip(), 2, 4).picture("mine", 0.5)
 
 
 def test_optical_flow_shows_its_motion():
@@ -226,7 +319,12 @@ def test_exports_hold_what_was_shown(explorer, tmp_path):
         assert data["offset"].tolist() == list(TURN) and data["depth"].shape == (32, 32) and data["motion"].shape == (2, 2, 32, 32)
         assert np.array_equal(data["image"], explorer.picture("sharp", 0.25, TURN).numpy())
     with np.load(exports.export("its data (npz)", tmp_path, explorer, "linear blend", view, 0.05)) as data:
-        assert set(data) == {"image", "t", "offset", "clip", "frames", "method"}
+        assert set(data) == {"images", "methods", "image", "t", "offset", "clip", "frames", "method"}
+        assert data["methods"].tolist() == ["sharp", "linear blend"] and data["images"].shape == (2, 3, 32, 32)
+        assert np.array_equal(data["images"][0], explorer.picture("sharp", 0.25, TURN).numpy())
+    error = dataclasses.replace(view, t=0.3, mode=modes.ERROR)
+    with np.load(exports.export("its data (npz)", tmp_path, explorer, "sharp", error, 0.05)) as data:  # what is shown, not what is asked
+        assert float(data["t"]) == 0.25 and not data["offset"].any() and data["methods"].tolist() == ["sharp", "linear blend", TRUTH]
     with pytest.raises(ConfigError, match="Unknown export"):
         exports.export("a print", tmp_path, explorer, "sharp", view, 0.05)
 
@@ -238,9 +336,13 @@ def test_films_run_from_the_first_frame_to_the_second(explorer, tmp_path):
         assert shown.n_frames == exports.MOMENTS + 1 and shown.info["loop"] == 0
     frames = list(exports.sweep(explorer, view))
     for place, end in ((0, 0.0), (-1, 1.0)):
-        assert frames[place].tobytes() == draw(explorer, modes.at(view, t=end)).tobytes()
-    places = [modes.at(view, offset=tuple(offset)) for offset in orbit(exports.VIEWS, 0.05).tolist()]
-    assert len(list(exports.orbiting(explorer, view, 0.05))) == len(places) == exports.VIEWS
+        assert frames[place].tobytes() == draw(explorer, dataclasses.replace(view, t=end)).tobytes()
+    assert len(list(exports.orbiting(explorer, view, 0.05))) == exports.VIEWS
+    flickering = dataclasses.replace(view, methods=("linear blend", TRUTH), mode=modes.FLICKER)
+    still = [image.tobytes() for image in exports.orbiting(explorer, flickering, 0.0)]
+    assert len(set(still)) == 2 and still[0] != still[exports.RATE // 2] and still[0] == still[exports.RATE]
+    with pytest.raises(ConfigError, match=r"^A moved camera has no truth, .*: choose another mode than 'error'\.$"):
+        exports.orbiting(explorer, dataclasses.replace(view, mode=modes.ERROR), 0.05)
     pytest.importorskip("av")
     from vae4d.workbook.showcase import read_back
 
@@ -270,30 +372,78 @@ def test_an_upload_becomes_a_clip_and_nothing_stays_of_what_is_none(tmp_path):
     clip = take(r"C:\films\five.mp4", good)
     assert (clip.name, len(clip), clip.size, clip.split) == ("five", 5, 32, "test") and (videos / "five.mp4").read_bytes() == good
     assert take("five.mp4", good).sha256 == clip.sha256
+    assert take("copy.mp4", good).sha256 == clip.sha256 and [path.name for path in videos.iterdir()] == ["five.mp4"]
     with pytest.raises(VideoError, match="is there already and is another video: give yours another name"):
-        take("five.mp4", single)
+        take("five.mp4", encode(tmp_path / "another.mp4", pictures(6, 48, 48)).read_bytes())
     assert (videos / "five.mp4").read_bytes() == good
+
+
+def test_an_upload_of_a_sample_writes_nothing(tmp_path):
+    pytest.importorskip("av")
+    sample = encode(tmp_path / "data" / "samples" / "bigbuckbunny.mp4", pictures(5, 48, 48))
+    clip = uploads.take("bunny.mp4", sample.read_bytes(), 32, tmp_path / "data")
+    assert clip.name == "bigbuckbunny" and not (tmp_path / "data" / "videos").exists()
+
+
+def test_an_interrupted_upload_leaves_no_file(tmp_path, monkeypatch):
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(uploads, "prepare", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        uploads.take("five.mp4", encode(tmp_path / "five.mp4", pictures(5, 48, 48)).read_bytes(), 32, tmp_path / "data")
+    assert not list((tmp_path / "data" / "videos").iterdir())
 
 
 def test_settings_name_clips_and_methods(tmp_path):
     pytest.importorskip("av")
     for name, count in (("test/long", 6), ("test/one", 1), ("train/other", 4)):
         encode(tmp_path / "films" / f"{name}.mp4", pictures(count, 48, 48, seed=len(name)))
-    save_checkpoint(tmp_path / "run" / "best.safetensors", build_model("sharp"), "sharp")
-    settings = ExploreSettings(dataset=str(tmp_path / "films"), input_size=32, models=(str(tmp_path / "run" / "best.safetensors"),))
+    checkpoints = [tmp_path / place / "run" / "best.safetensors" for place in ("quick", "full")]
+    for path in checkpoints:
+        save_checkpoint(path, build_model("sharp"), "sharp")
+    settings = ExploreSettings(dataset=str(tmp_path / "films"), input_size=32, models=tuple(map(str, checkpoints)))
     clips = clips_of(settings, tmp_path / "data")
     assert list(clips) == ["long", "other"]  # test first; a single frame is no clip to move in
-    explorer = explorer_of(settings, clips)
-    assert explorer.names == ["sharp (run/best)", "linear blend", "DIS warp", TRUTH] and (explorer.start, explorer.gap) == (0, 4)
-    assert explorer_of(dataclasses.replace(settings, clip="other", start=1, gap=2), clips).clip.name == "other"
+    methods = methods_of(settings.models)
+    explorer = explorer_of(settings, clips, methods)
+    second = f"sharp ({checkpoints[1].with_suffix('').as_posix()})"  # the short name is taken
+    assert explorer.names == ["sharp (run/best)", second, "linear blend", "DIS warp", TRUTH] and (explorer.start, explorer.gap) == (0, 4)
+    assert explorer_of(dataclasses.replace(settings, clip="other", start=1, gap=2), clips, methods).clip.name == "other"
     with pytest.raises(ConfigError, match="Unknown clip 'lon'"):
-        explorer_of(dataclasses.replace(settings, clip="lon"), clips)
-    assert latency(explorer, ["linear blend"], 2)["linear blend"] > 0
+        explorer_of(dataclasses.replace(settings, clip="lon"), clips, methods)
+    taken = latency(Explorer({"linear blend": blend}, explorer.clip), 2)
+    assert list(taken) == ["the panel as it opens", "linear blend", TRUTH] and min(taken.values()) > 0
+
+
+def test_the_first_clip_is_a_test_clip_ones_own_before_the_samples(tmp_path):
+    pytest.importorskip("av")
+    root = tmp_path / "data"
+    for seed, name in enumerate(("samples/bigbuckbunny", "samples/carphone_pristine", "samples/bikes", "videos/train/mine")):
+        encode(root / f"{name}.mp4", pictures(4, 48, 48, seed=seed))
+    settings = ExploreSettings(input_size=32, video_limit=1)
+    assert list(clips_of(settings, root)) == ["bikes", "carphone_pristine", "mine", "bigbuckbunny"]
+    assert len(open_dataset("samples", 32, root).clips) == 4  # video_limit leaves no part of a data set behind
+    encode(root / "videos" / "own.mp4", pictures(4, 48, 48, seed=9))
+    assert next(iter(clips_of(settings, root, fresh=True))) == "own"
+
+
+def test_a_limit_leaves_no_part_of_a_data_set_behind(tmp_path):
+    pytest.importorskip("av")
+    for seed in range(3):
+        encode(tmp_path / "films" / "test" / f"{seed}.mp4", pictures(4, 48, 48, seed=seed))
+    settings = ExploreSettings(dataset=str(tmp_path / "films"), input_size=32, video_limit=1)
+    assert len(clips_of(settings, tmp_path / "data")) == 1
+    with pytest.raises(MissingInputError, match="was not prepared"):
+        open_dataset(settings.dataset, 32, tmp_path / "data")
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [({"t": 1.5}, "t is 1.5"), ({"models": ()}, "give different checkpoints"), ({"gap": 0}, "gap is 0"), ({"input_size": 40}, "of 16")],
+    [
+        ({"t": 1.5}, "t is 1.5"), ({"models": ()}, "give different checkpoints"), ({"gap": 0}, "gap is 0"), ({"input_size": 40}, "of 16"),
+        ({"orbit_angle": 0.14}, r"orbit_angle is 0\.14: .* at most 0\.1396 radians \(8 degrees\), give less"),
+    ],
 )
 def test_settings_out_of_range(change, sentence):
     with pytest.raises(ConfigError, match=sentence):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
-from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +17,7 @@ from test_showcase import make_clip
 from vae4d import build_model, register
 from vae4d.errors import ConfigError
 from vae4d.evaluation.methods import blend
-from vae4d.explorer import TRUTH, Explorer, ExploreSettings, explore, modes, panel, show_beliefs
+from vae4d.explorer import TRUTH, Explorer, ExploreSettings, explore, modes, panel, show_beliefs, stills
 from vae4d.explorer.beliefs import BELIEFS
 from vae4d.explorer.controls import AXES, offset_of, values_of
 from vae4d.explorer.panel import Panel
@@ -65,6 +65,10 @@ def test_playing_moves_time_camera_and_the_flicker(made):
     before = c.image.value
     c.play.value = 12
     assert c.t.value == 0.25 and c.image.value != before
+    c.t.value = 0.75  # by hand: what plays goes on from there
+    assert c.play.value == 36
+    c.play.value = 37
+    assert c.t.value == pytest.approx(37 / 48)
     c.orbit.value = 9  # a quarter of the orbit
     assert c.camera[0].value == pytest.approx(-math.degrees(0.05)) and made.offset[3:] == (0, 0, 0)
     c.mode.value, before = modes.FLICKER, c.image.value
@@ -121,9 +125,10 @@ def test_another_pair_and_another_clip(made):
     assert (made.explorer.start, made.explorer.gap) == (3, 2) and c.status.value == ""
 
 
-def uploaded(name: str, content: bytes) -> tuple[dict]:
-    changed = datetime(2026, 1, 1)
-    return ({"name": name, "content": memoryview(content), "type": "video/mp4", "size": len(content), "last_modified": changed},)
+def send(controls, name: str, content: bytes) -> None:
+    """What upload.js sends: no content where it is too large."""
+    buffers = [memoryview(content)] if len(content) <= controls.upload.largest else []
+    controls.upload._handle_custom_msg({"name": name, "size": len(content)}, buffers)
 
 
 def test_uploads_good_and_bad(made, tmp_path):
@@ -135,14 +140,22 @@ def test_uploads_good_and_bad(made, tmp_path):
         ("big.mp4", bytes(7_000_001), "drop the file into"),
         ("one.mp4", encode(tmp_path / "1.mp4", pictures(1, 48, 48)).read_bytes(), "one.mp4 has one frame"),
     ):
-        c.upload.value = uploaded(name, content)
-        assert sentence in c.status.value and "Not done." in c.status.value and c.image.value == before and c.upload.value == ()
+        send(c, name, content)
+        assert sentence in c.status.value and "Not done." in c.status.value and c.image.value == before
         assert c.clip.options == ("moving", "other")
-    c.upload.value = uploaded("mine.mp4", encode(tmp_path / "5.mp4", pictures(5, 48, 48, seed=3)).read_bytes())
+    send(c, "mine.mp4", encode(tmp_path / "5.mp4", pictures(5, 48, 48, seed=3)).read_bytes())
     assert c.clip.value == "mine" and c.clip.options == ("mine", "moving", "other")
     assert made.explorer.clip.name == "mine" and c.status.value == "" and c.image.value != before
-    c.upload.value = uploaded("other.mp4", encode(tmp_path / "o.mp4", pictures(4, 48, 48, seed=4)).read_bytes())
+    send(c, "other.mp4", encode(tmp_path / "o.mp4", pictures(4, 48, 48, seed=4)).read_bytes())
     assert c.clip.value.startswith("other-") and "other" in c.clip.options  # the one that was there is kept
+    before = list((tmp_path / "data" / "videos").iterdir())
+    send(c, "again.mp4", (tmp_path / "5.mp4").read_bytes())
+    assert c.clip.value == "mine" and list((tmp_path / "data" / "videos").iterdir()) == before and c.status.value == ""
+    made._choose(made.clips["moving"], None)
+    made.clips["mine"] = dataclasses.replace(made.clips["mine"], path=tmp_path / "elsewhere.mp4")  # as of another data set
+    (tmp_path / "data" / "videos" / "mine.mp4").unlink()
+    send(c, "again.mp4", (tmp_path / "5.mp4").read_bytes())
+    assert c.clip.value == "mine" and not (tmp_path / "data" / "videos" / "again.mp4").exists()
 
 
 def test_looking_for_new_clips(methods, tmp_path):
@@ -153,18 +166,21 @@ def test_looking_for_new_clips(methods, tmp_path):
         return {"moving": clip} | found
 
     made = Panel(Explorer(methods, clip, 2, 4), {"moving": clip}, tmp_path, refresh=refresh)
+    assert made.controls.look.layout.display != "none"
     made.controls.look.click()
     assert "No new clips found. [4/4] notes.mp4 (test): left out." in made.controls.status.value
-    found["late"] = make_clip(5, name="late")
+    found["moving"] = make_clip(5, name="moving", digest="1" * 64)
     made.controls.look.click()
-    assert "1 new clip found." in made.controls.status.value and made.controls.clip.options == ("moving", "late")
+    assert "1 new clip found." in made.controls.status.value and made.controls.clip.options == ("moving-111111", "moving")
+    made.controls.look.click()
+    assert "No new clips found." in made.controls.status.value
 
 
 def test_views_show_what_there_is_and_say_what_is_not(made):
     c = made.controls
     assert bytes(c.figures[0].value).startswith(b"\x89PNG")  # the first tab is open
     c.believer.value = "small"
-    assert "small paints its picture from voxels" in c.texts[0].value and c.figures[0].layout.display == "none"
+    assert "small says nothing of depth: choose another model" in c.texts[0].value and c.figures[0].layout.display == "none"
     c.tabs.selected_index = list(BELIEFS).index("occupancy")
     place = c.tabs.selected_index
     assert c.texts[place].value == "" and bytes(c.figures[place].value).startswith(b"\x89PNG")
@@ -173,6 +189,25 @@ def test_views_show_what_there_is_and_say_what_is_not(made):
     assert c.figures[place].value != before
     c.believer.value, c.tabs.selected_index = "sharp", 0
     assert c.texts[0].value == "" and c.figures[0].layout.display != "none"
+
+
+def test_a_view_is_drawn_again_only_where_something_changed(made, monkeypatch):
+    c, drawn = made.controls, []
+    first = next(iter(c.views))
+    monkeypatch.setitem(c.views, first, lambda *given: drawn.append(given) or picture(1, 1))
+    c.mode.value = modes.FLICKER
+    for step in (1, 0, 1):
+        c.flicker.value = step
+    c.mode.value = modes.SPLIT
+    c.fraction.value = 0.7
+    assert drawn == []  # it was drawn when the panel was made
+    c.t.value = 0.25
+    c.start.value = 3
+    c.believer.value = "small"
+    assert len(drawn) == 3
+    c.tabs.selected_index = 1
+    c.tabs.selected_index = 0
+    assert len(drawn) == 4
 
 
 def test_a_registered_view_has_a_tab_and_its_faults_are_a_sentence(methods, tmp_path):
@@ -214,6 +249,8 @@ def test_every_control_says_what_it_is(made):
     controls = [c.clip, c.upload, c.look, c.start, c.gap, c.t, c.play, *c.camera, c.orbit, c.rest, *c.ticks.values()]
     controls += [c.mode, c.fraction, c.second, c.flicker, c.believer, c.kind, c.save]
     assert all(widget.description and widget.tooltip.endswith(".") for widget in controls)
+    headings = [widget.value for widget in panel.every(c.panel) if getattr(widget, "value", "") and str(widget.value).startswith("<h3>")]
+    assert len(headings) == 5 and "<h3>Time</h3>" in headings
     assert all(image.tooltip is None for image in (c.image, *c.figures)), "the browser's side of Image fails on a tooltip"
     assert all(axis.unit in slider.description for axis, slider in zip(AXES, c.camera, strict=True))
 
@@ -244,12 +281,15 @@ def book(tmp_path, monkeypatch):
 def test_without_a_hand_the_pictures_stand_in_the_cell(book, methods, monkeypatch):
     pytest.importorskip("IPython")
     shown = []
-    monkeypatch.setattr("vae4d.explorer.stills.display", shown.append)
+    monkeypatch.setattr(notebook, "display", lambda data, **how: shown.append((data, how)))
     explorer, settings = Explorer(methods, moving_clip(), 2, 4), ExploreSettings()
     explore(explorer, book, {}, settings, interactive=False)
     names = {path.stem for path in (book.folder / "figures").glob("*.png")}
     assert names == {"00_time", "00_camera", "00_side_by_side", "00_split", "00_error"}
-    assert len(shown) == 5 and all(type(picture).__name__ == "Image" and picture.data.startswith(b"\x89PNG") for picture in shown)
+    assert len(shown) == 5 and all(data["image/png"].startswith(b"\x89PNG") for data, _ in shown)
+    alts = [how["metadata"]["image/png"]["alt"] for _, how in shown]
+    assert alts[0] == "sharp, t = 0.25; sharp, t = 0.5; sharp, t = 0.75"
+    assert alts[1] == "sharp, camera to the left; sharp, camera to the right" and alts[4].startswith("error: sharp (")
     monkeypatch.setattr(modes, "note", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         explore(explorer, book, {}, settings, interactive=False)
@@ -259,17 +299,37 @@ def test_with_a_hand_the_panel_is_shown(book, methods, monkeypatch):
     shown = []
     monkeypatch.setattr("vae4d.explorer.stills.display", shown.append)
     clip = moving_clip()
-    explore(Explorer(methods, clip, 2, 4), book, {"moving": clip}, ExploreSettings(), interactive=True)
-    assert len(shown) == 1 and type(shown[0]).__name__ == "VBox"
+    for _ in range(2):  # as a cell that is run again
+        explore(Explorer(methods, clip, 2, 4), book, {"moving": clip}, ExploreSettings(), interactive=True)
+    assert [type(widget).__name__ for widget in shown] == ["VBox"] * 2
+    assert [{widget.comm is None for widget in panel.every(one)} for one in shown] == [{True}, {False}]
+
+
+def test_looking_again_finds_videos_whatever_the_data_set(book, methods, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("vae4d.explorer.stills.display", lambda widget: None)
+    monkeypatch.setattr("vae4d.explorer.stills.clips_of", lambda settings, **how: asked.append((settings.dataset, how["fresh"])) or {})
+    clip = moving_clip()
+    explore(Explorer(methods, clip, 2, 4), book, {"moving": clip}, ExploreSettings(dataset=str(tmp_path)), interactive=True)
+    stills.OPEN[0].controls.look.click()
+    assert asked == [("samples", True)] and "No new clips found." in stills.OPEN[0].controls.status.value
+    assert stills.OPEN[0].controls.clip.options == ("moving",)
 
 
 def test_all_views_of_a_method_as_pictures(methods, capsys):
     figures = []
-    book = SimpleNamespace(show=lambda figure, name: figures.append(name))
+    book = SimpleNamespace(show=lambda figure, name, text: figures.append((name, text)))
     explorer = Explorer(methods, moving_clip(), 2, 4)
-    assert show_beliefs(explorer, book, "sharp") == list(BELIEFS) and "flow_in_space_sharp" in figures
+    assert show_beliefs(explorer, book, "sharp") == list(BELIEFS)
+    assert ("flow_in_space_sharp", "flow in space of sharp at t = 0.50") in figures
     assert show_beliefs(explorer, book, "linear blend") == []
     assert capsys.readouterr().out.count("linear blend is no model") == 1  # one line for all views
     with pytest.raises(ConfigError, match="Unknown method"):
         explorer.model("shrp")
-    assert TRUTH in explorer.names and panel.LONGEST > 4
+    assert TRUTH in explorer.names
+    register.view("my fault")(lambda made, first, second: None)
+    try:
+        assert show_beliefs(explorer, book, "sharp") == list(BELIEFS)
+    finally:
+        register.forget("my fault")
+    assert "No my fault: View 'my fault' returned NoneType: return a matplotlib Figure." in capsys.readouterr().out

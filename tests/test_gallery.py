@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ import pytest
 pytest.importorskip("jinja2")
 from PIL import Image
 
+from vae4d import build_model
 from vae4d.__main__ import main
 from vae4d.errors import MissingInputError
+from vae4d.training.runlog import RunLog
 from vae4d.workbook import gallery
 from vae4d.workbook.gallery import write_gallery
 from vae4d.workbook.gallery_runs import read_run, text
@@ -119,6 +122,45 @@ def test_what_an_unfinished_run_lacks_is_said(outputs):
     assert "remarks on what is missing 7" in Reader(outputs / "index.html").text
 
 
+def test_a_damaged_run_is_said_to_be_and_hides_no_other(outputs):
+    run = make_run(outputs / "damaged")
+    (run / "run.json").write_text("[1]")
+    (run / "base" / "options.json").write_text("[]")
+    (run / "base" / "losses.csv").write_text("step,loss\n1,none\n")
+    (run / "02_second.metrics.json").write_text('{"settings": []}')
+    bench = outputs / "bench"
+    bench.mkdir()
+    (bench / "benchmark.json").write_text("{}")
+    for torn in ("", "clip,size\n1,2,3\n4\n5,6,7,8,9\n", "psnr\nmuch\n"):
+        (bench / "summary.csv").write_text(torn)
+        assert outputs / "quick" / "index.html" in write_gallery(outputs)
+        assert "summary.csv cannot be read (" in Reader(bench / "index.html").text
+    said = Reader(run / "index.html").text
+    for name in ("run.json cannot be read (it does not hold values by name)", "02_second.metrics.json cannot", "base/options.json cannot",
+                 "base/losses.csv cannot be read (Unable to parse"):
+        assert name in said, name
+    (run / "run.json").write_text('{"01_first": 7}')
+    write_gallery(outputs)
+    assert "run.json cannot be read (it does not hold values by name for each notebook)" in Reader(run / "index.html").text
+
+
+def test_an_unfinished_training_tells_by_its_checkpoint(outputs):
+    base = outputs / "quick" / "base"
+    (base / "options.json").write_text("{}")  # as of the faithful model, whose steps may change between two calls
+    log = RunLog(base, {}, total=40)
+    model = build_model("small")
+    for step in (1, 2, 3):
+        log.write("losses", {"step": step, "loss": 1.0})
+    log.close()
+    log.save(SimpleNamespace(model=model, name="base", critic=None), {}, {"step": 3})
+    assert read_run(outputs / "quick").problems == ["The training base is not finished: 3 of 40 steps are done."]
+    log.total = 3
+    log.save(SimpleNamespace(model=model, name="base", critic=None), {}, {"step": 3})
+    assert read_run(outputs / "quick").problems == []
+    (base / "newest.safetensors").write_bytes(b"torn")
+    assert "base/newest.safetensors cannot be read (it is not a whole safetensors file" in read_run(outputs / "quick").problems[0]
+
+
 def test_notebooks_that_did_not_run_are_named(outputs):
     (outputs.parent / "notebooks").mkdir()
     for name in ("01_first", "09_last"):
@@ -172,6 +214,8 @@ def test_a_page_is_whole_or_as_it_was_and_one_run_can_be_written_alone(outputs, 
     before = {path: path.read_bytes() for path in outputs.glob("**/index.html")}
     assert write_gallery(outputs, "other") == [outputs / "other" / "index.html", outputs / "index.html"]
     assert {path: path.read_bytes() for path in outputs.glob("**/index.html")} == before  # equal runs, equal bytes
+    with pytest.raises(MissingInputError, match=r"^There is no run 'othr' in .*: choose one of other, quick\.$"):
+        write_gallery(outputs, "othr")
     monkeypatch.setattr(gallery.Page, "html", lambda page: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_gallery(outputs)

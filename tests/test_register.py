@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import sys
@@ -17,6 +18,7 @@ from torch import nn
 import vae4d
 from vae4d import SharpAutoencoder4D, Synthesis, build_model, load_model, register
 from vae4d.checkpoint import save_checkpoint
+from vae4d.clips import sources
 from vae4d.clips.cache import prepare
 from vae4d.clips.datasets import open_dataset, prepare_dataset
 from vae4d.clips.sources import find_sources
@@ -251,6 +253,36 @@ def test_a_view_returns_a_figure_or_a_sentence():
         register.views["broken"](object(), None, None)
 
 
+def test_a_view_of_pyplot_leaves_no_figure_behind():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    before = pyplot.get_fignums()
+    register.view("plotted")(lambda made, first, second: pyplot.subplots()[0])
+    figure = register.views["plotted"](None, None, None)
+    assert pyplot.get_fignums() == before
+    figure.savefig(io.BytesIO())
+
+
+def test_a_faulty_cell_leaves_what_it_registered_before():
+    namespace = {"__name__": "__main__"}
+    for kind, arguments in (("model", "first, second, times"), ("view", "made, first, second"), ("dataset", "")):
+        for code in (f"def same({arguments}):\n    return 7", "def same(wrong):\n    return 7"):
+            exec(code, namespace)
+            add = getattr(register, kind)("same")
+            if "wrong" in code:
+                with pytest.raises(ConfigError, match="'same' takes"):
+                    add(namespace["same"])
+            else:
+                add(namespace["same"])
+    assert "same" in BASELINES and "same" in register.views and "same" in sources.OWN
+    register.model("tiny", **SIZES)(Tiny)
+    with pytest.raises(ConfigError, match="Unknown model field 'depth'"):
+        register.model("tiny", depth=2)(Tiny)
+    register.loss("mine", 1.0)(edges)
+    with pytest.raises(ConfigError, match="The weight of loss"):
+        register.loss("mine", -1.0)(edges)
+    assert losses.WEIGHTS["mine"] == 1.0 and isinstance(build_model("tiny"), Tiny)
+
+
 @pytest.mark.parametrize(("add", "what", "said"), [
     (register.model("DIS"), blend, "There is a model 'DIS' already, vae4d's own"),
     (register.model("small"), blend, "There is a model 'small' already, vae4d's own"),
@@ -269,6 +301,7 @@ def test_a_view_returns_a_figure_or_a_sentence():
     (register.dataset("HMDB51"), list, "There is a data set 'HMDB51' already"),
     (register.dataset("mine"), edges, r"a data set takes \(\)"),
     (register.view("frame_strip"), white, "There is a view 'frame_strip' already"),
+    (register.view("depth"), white, "There is a view 'depth' already, vae4d's own"),
     (register.view("mine"), edges, r"a view takes \(made, first, second\)"),
 ])
 def test_wrong_names_and_signatures(add, what, said):

@@ -353,3 +353,18 @@ def test_missing_package_is_named(tmp_path, monkeypatch, capsys):
 
 def test_durations():
     assert [runner.duration(s) for s in (0.2, 9, 59.6, 190, 7500)] == ["0 s", "9 s", "1 min 0 s", "3 min 10 s", "2 h 5 min"]
+
+
+def test_pages_that_fail_neither_end_a_run_nor_hide_why_it_failed(root, monkeypatch):
+    monkeypatch.setattr("vae4d.workbook.gallery.write_gallery", lambda *given: {}["torn"])
+    said = []
+
+    def failing(*given):
+        raise NotebookError("01_first failed.")
+
+    monkeypatch.setattr(runner, "execute", failing)
+    with pytest.raises(NotebookError, match="01_first failed"):
+        runner.run(root=root, log=said.append)
+    assert said[-1] == "No index.html: KeyError: 'torn'"
+    monkeypatch.setattr(runner, "execute", lambda *given: None)
+    assert runner.run(root=root, log=said.append) == root / "outputs" / "quick"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vae4d import build_model
-from vae4d.checkpoint import save_checkpoint
+from vae4d.checkpoint import load_model, save_checkpoint
 from vae4d.clips.clip import Clip
 from vae4d.clips.datasets import ClipWindows, Dataset
 from vae4d.errors import CheckpointError, ClipError, VideoError
@@ -48,8 +48,10 @@ def test_shots_end_at_the_limit():
     assert showcase.shots(clip, 6) == [range(0, 4), range(4, 6)]
     assert showcase.longest_shot(make_clip(10, cuts=(3,))) == range(3, 10)
     assert showcase.middle_of(make_clip(3)) == 1 and showcase.inner_frames(make_clip(5), 9) == [1, 2, 3]
-    with pytest.raises(ClipError, match="longest shot of clip has 2 frames, 3 are needed"):
+    with pytest.raises(ClipError, match="longest shot of clip has 2 frames, 3 are needed: raise frame_limit or"):
         showcase.longest_shot(clip, 2)
+    with pytest.raises(ClipError, match="2 frames, 3 are needed: give a longer clip"):  # there is no limit to raise
+        showcase.longest_shot(make_clip(2))
 
 
 def test_interpolation_keeps_the_given_frames_and_holds_at_a_cut(model):
@@ -66,7 +68,22 @@ def test_reconstruction_keeps_the_number_of_frames(model):
 
 
 def test_flow_between_has_the_codes_grid(model):
-    assert showcase.flow_between(model, torch.rand(3, 32, 48), torch.rand(3, 32, 48)).shape == (16, 8, 12, 3)
+    found = showcase.flow_between(model, torch.rand(3, 32, 48), torch.rand(3, 32, 48))
+    assert found["flow"].shape == (16, 8, 12, 3) and found["forward"] is False
+
+
+def test_the_sharp_models_flow_points_to_where_things_go_and_counts_by_its_share():
+    random = torch.Generator().manual_seed(0)
+    back, thing = (torch.nn.functional.interpolate(torch.rand(1, 3, n, n, generator=random), size)[0] for n, size in ((16, 64), (6, 24)))
+    first, second = back.clone(), back.clone()
+    first[:, 20:44, 18:42] = second[:, 20:44, 22:46] = thing  # 4 px to the right
+    model = load_model("sharp")
+    found = showcase.flow_between(model, first, second)
+    seen = found["flow"].sum(0) * 32  # half a picture's width in px
+    assert found["forward"] is True and float(seen[8, 8, 0]) == pytest.approx(4, abs=1) and float(seen[2, 2].abs().max()) < 0.5
+    with torch.no_grad():
+        made = model.synthesise(first[None], second[None], 0.5)
+    assert torch.allclose(found["flow"][0], made.voxel_flow[0, -1] * made.density[0, -1, ..., None])  # the nearest plane comes first
 
 
 def test_clips_of_one_name_are_told_apart():

@@ -42,7 +42,11 @@ def proves(exercise) -> bool:
 def test_an_exercise_says_what_is_expected_and_never_raises(capsys):
     exercise = exercises.direction(constant(3, 0), (0, 0, 4, 4))
     assert exercise.check(None) == exercise.check(...) == "open"
-    assert "one of 'left'" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "one of 'left'" in out and "solution" not in out and "+3.00" not in out  # answer first
+    assert exercise.check(None, reveal=True) == "open"
+    out = capsys.readouterr().out
+    assert "The solution: 'right'." in out and "+3.00 px to the right" in out
     assert exercise.check("right") == "right"
     assert "+3.00 px to the right" in capsys.readouterr().out
     assert exercise.check("up") == "wrong"
@@ -110,7 +114,7 @@ def test_the_gap_at_which_it_fails():
     assert exercise.solution == 8 and proves(exercise)
     assert [exercise.verdict(gap) for gap in (5, 6, 32, 0)] == ["wrong", "right", "right", "wrong"]
     assert "gap 6: 30.0 dB, linear blend 20.0 dB, flow off by 3.00 px <- fails" in exercise.why()
-    assert [exercise.verdict(answer) for answer in (33, -1, 2.5, "8", True)] == ["unreadable"] * 5
+    assert [exercise.verdict(answer) for answer in (33, -1, 2.5, "8", True, math.inf, math.nan)] == ["unreadable"] * 7
     never = better_up_to(99)
     assert never.solution == 0 and proves(never)
 
@@ -131,7 +135,11 @@ def test_frames_lie_within_one_shot():
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"pixel": (0.5,)}, "two numbers"), ({"pixel": (0.5, 1.0)}, "to below 1"), ({"gap": 1}, "gap is 1"), ({"start": -2}, "start is -2")],
+    [
+        ({"pixel": (0.5,)}, "two numbers"), ({"pixel": (0.5, 1.0)}, "to below 1"), ({"gap": 1}, "gap is 1"), ({"start": -2}, "start is -2"),
+        ({"motion": (0.0, 0.0)}, r"motion is \[0\.0, 0\.0\]: give the least and the most in px, above 0, such as"),
+        ({"motion": (8.0, 4.0)}, "motion is"),
+    ],
 )
 def test_settings_are_checked(changes, message):
     with pytest.raises(ConfigError, match=message):

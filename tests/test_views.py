@@ -350,6 +350,12 @@ def test_strongest_keeps_to_the_count_and_covers_the_volume():
     assert tuple(strongest(voxels, 1)[0]) == np.unravel_index(np.linalg.norm(voxels, axis=-1).argmax(), (32, 16, 16))
 
 
+@pytest.mark.parametrize("draw", [views.voxel_flow_slices, views.voxel_flow_projections, views.voxel_flow_arrows])
+def test_arrows_say_which_way_they_point(draw):
+    assert draw(point_flow()).get_supxlabel().endswith("an arrow points to where a voxel is sampled from")
+    assert draw(point_flow(), forward=True).get_supxlabel().endswith("an arrow points to where a voxel goes")
+
+
 def test_zero_flow_is_drawn_not_divided_by():
     still = np.zeros((4, 6, 8, 3))
     for draw in (views.voxel_flow_slices, views.voxel_flow_projections, views.voxel_flow_arrows):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from make_clips import pictures, save_images
+from PIL import Image
 
 from vae4d.clips.datasets import prepare_dataset
 from vae4d.errors import ConfigError, MissingInputError
@@ -142,6 +143,18 @@ def test_figures_and_metrics_are_written(root):
     assert path == Path("outputs/t/02_train_autoencoder.metrics.json")
     assert (found["psnr"], found["nothing"], found["exact"], found["rows"]) == (2.5, None, "inf", [{"n": 3}])
     assert found["laps"].keys() == {"a step"} and found["peak_memory_gb"] > 0.05 and found["settings"]["input_size"] == 128
+
+
+def test_pictures_are_told_in_words(root, monkeypatch):
+    shown = []
+    monkeypatch.setattr(workbook, "display", lambda value, **how: shown.append(how["metadata"]))
+    book = workbook.start("02_train_autoencoder", typed(DataSettings, run_dir="outputs/t"))
+    book.show(picture(1.0, 1.0), "first_losses")
+    book.show(picture(1.0, 1.0), "losses", "The loss falls.")
+    book.show(Image.new("RGB", (4, 4)), "square", "A black square.")
+    assert [alt["image/png"]["alt"] for alt in shown] == ["Figure: first losses", "The loss falls.", "A black square."]
+    assert shown[0]["image/jpeg"] == shown[0]["image/png"]  # a large figure is shown as JPEG
+    assert Image.open("outputs/t/figures/02_square.png").size == (4, 4)
 
 
 def test_sizes_that_are_not_prepared_are_prepared_and_short_clips_take_no_place(root, capsys):

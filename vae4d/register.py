@@ -16,6 +16,7 @@ import functools
 import hashlib
 import inspect
 import math
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +35,9 @@ T = TypeVar("T", bound=Callable)
 views: dict[str, Callable[..., Figure]] = {}
 """Registered views by name, `(made, first, second) -> Figure`: what `synthesise` gave, and both frames (3, H, W) in [0, 1]."""
 
+functions: dict[str, Callable[..., torch.Tensor]] = {}
+"""Registered models that are functions, by name; those that are modules are in `checkpoint.OWN`."""
+
 BASES = {SharpConfig: "sharp", ModelConfig: "small"}  # presets whose sizes a class of a family takes
 TAKEN_COLUMNS = ("step", "loss", "gradient_norm", "lr", "drawing_seconds", "step_seconds")  # of losses.csv
 _makers: dict[tuple[str, str], str] = {}  # (kind, name): the function or class that registered it
@@ -42,9 +46,10 @@ _makers: dict[tuple[str, str], str] = {}  # (kind, name): the function or class 
 def model(name: str, **sizes: Any) -> Callable[[T], T]:
     """Register a model. What it is decides what it can do:
 
-    - a function `(first, second, times) -> (K, 3, S, S)` of frames (3, S, S) and K moments is scored by name, beside the baselines;
+    - a function `(first, second, times) -> (K, 3, S, S)` of frames (3, S, S) and K moments in (0, 1) is scored by name, beside the
+      baselines, and is a method of the explorer;
     - a `torch.nn.Module` (a class without arguments, or an object) whose `encode(frame)` and `synthesise(first, second, t, ...)` are as
-      those of vae4d's models, frames (B, 3, H, W), is scored so too, and `vae4d.load(name)` gives it back;
+      those of vae4d's models, frames (B, 3, H, W), is all that too, and `vae4d.load(name)` gives it back;
     - a subclass of SharpAutoencoder4D or VideoAutoencoder4D, made from a config as they are, becomes a preset: `vae4d.build_model(name)`
       makes it, `SharpTrainConfig(preset=name)` trains it, and its checkpoints are read where it is registered.
 
@@ -61,19 +66,22 @@ def model(name: str, **sizes: Any) -> Callable[[T], T]:
         claim("model", name, what, {*BASELINES, *PRESETS, *checkpoint.shipped()})
         base = next((BASES[config] for config, kind in family.CLASSES.items() if isinstance(what, type) and issubclass(what, kind)), None)
         if base and takes_config(what):
-            PRESETS[name] = preset(base, **sizes, preset=name)
-            family.OWN[name] = what
+            config = preset(base, **sizes, preset=name)
+            enter("model", name, what)
+            PRESETS[name], family.OWN[name] = config, what
         elif sizes:
             raise ConfigError(f"Model {name!r} takes no sizes ({', '.join(sizes)}): only a subclass that is made from a config does.")
         elif isinstance(what, nn.Module) or (isinstance(what, type) and issubclass(what, nn.Module)):
             ready = interface(name, what)
+            enter("model", name, what)
             checkpoint.OWN[name] = ready
             how = {"function": f"{what.__module__}.{type(ready).__qualname__}", "source": digest(ready)}
             BASELINES[name] = lambda: PairMethod(functools.partial(between, ready), **how)
         else:
             takes(name, what, "a model", "first", "second", "times")
+            enter("model", name, what)
+            functions[name] = what
             BASELINES[name] = lambda: PairMethod(what, source=digest(what))
-        _makers["model", name] = maker(what)
         return what
 
     return add
@@ -97,8 +105,8 @@ def loss(name: str, weight: float) -> Callable[[T], T]:
         takes(name, function, "a loss", "made", "batch")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
             raise ConfigError(f"The weight of loss {name!r} is {weight!r}: give a finite number above 0.")
+        enter("loss", name, function)
         ADDED[name], WEIGHTS[name] = Term(function, digest(function)), float(weight)
-        _makers["loss", name] = maker(function)
         return function
 
     return add
@@ -120,8 +128,8 @@ def dataset(name: str) -> Callable[[T], T]:
 
         claim("data set", name, function, {"samples", *LAYOUTS})
         takes(name, function, "a data set")
+        enter("data set", name, function)
         OWN[name] = function
-        _makers["data set", name] = maker(function)
         return function
 
     return add
@@ -142,9 +150,10 @@ def view(name: str) -> Callable[[T], T]:
         from matplotlib.figure import Figure
 
         from . import views as own
+        from .explorer.beliefs import BELIEFS
         from .views.figures import view as styled
 
-        claim("view", name, function, set(own.__all__))
+        claim("view", name, function, {*own.__all__, *BELIEFS})
         takes(name, function, "a view", "made", "first", "second")
 
         @functools.wraps(function)
@@ -155,10 +164,12 @@ def view(name: str) -> Callable[[T], T]:
                 raise MethodError(f"View {name!r} failed ({type(error).__name__}: {error}): correct it and run its cell again.") from error
             if not isinstance(figure, Figure):
                 raise MethodError(f"View {name!r} returned {type(figure).__name__}: return a matplotlib Figure.")
+            if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+                pyplot.close(figure)  # it would keep one figure for every move of a slider; one that is closed can still be drawn
             return figure
 
+        enter("view", name, function)
         views[name] = drawn
-        _makers["view", name] = maker(function)
         return function
 
     return add
@@ -185,24 +196,34 @@ def release(kind: str, name: str) -> None:
     from .sharp.losses import ADDED, WEIGHTS
 
     tables = {
-        "model": (BASELINES, PRESETS, family.OWN, checkpoint.OWN), "loss": (ADDED, WEIGHTS), "data set": (sources.OWN,), "view": (views,),
-    }  # fmt: skip
+        "model": (BASELINES, PRESETS, family.OWN, checkpoint.OWN, functions),
+        "loss": (ADDED, WEIGHTS),
+        "data set": (sources.OWN,),
+        "view": (views,),
+    }
     for table in tables[kind]:
         table.pop(name, None)
     del _makers[kind, name]
 
 
 def claim(kind: str, name: str, what: Any, taken: set[str]) -> None:
-    """Raise ConfigError where a name cannot be had; what the same function or class registered under it before is taken back."""
+    """Raise ConfigError where a name cannot be had: it is no name, or taken by something else than this function or class itself."""
     if not isinstance(name, str) or name != name.strip() or not name or "/" in name:
         raise ConfigError(f"{name!r} is no name for a {kind}: give a text without slashes, such as 'mine'.")
     before = _makers.get((kind, name))
     if before == maker(what):
-        release(kind, name)
-    elif before:
+        return
+    if before:
         raise ConfigError(f"There is a {kind} {name!r} already, registered by {before}: choose another name, or forget({name!r}) first.")
-    elif name in taken:
+    if name in taken:
         raise ConfigError(f"There is a {kind} {name!r} already, vae4d's own: choose another name.")
+
+
+def enter(kind: str, name: str, what: Any) -> None:
+    """Note who registers a name, once all of it is checked, and take back what it registered before."""
+    if (kind, name) in _makers:
+        release(kind, name)
+    _makers[kind, name] = maker(what)
 
 
 def takes_config(kind: type) -> bool:

@@ -71,6 +71,7 @@ def prepare_dataset(
     own_splits: bool = True,
     video_limit: int = 0,
     workers: int = 1,
+    index: bool = True,
 ) -> Dataset:
     """Decode every source of a data set into `data_root/cache` (what is there is kept) and open it.
 
@@ -85,6 +86,7 @@ def prepare_dataset(
         own_splits: False gives every clip to train and to test, as published (`Dataset.published`); what is written is the same.
         video_limit: clips of each split, spread evenly over its list; 0 for all. The data set then is these alone until prepared again.
         workers: processes that decode.
+        index: False decodes clips and leaves the data set as it is known to `open_dataset`, or unknown.
 
     Raises:
         ConfigError, MissingInputError: see `find_sources`. StorageError: disk full.
@@ -129,8 +131,9 @@ def prepare_dataset(
             remedy = asked if named(dataset, root) is not None else "put a video that can be read there"
             raise ClipError(f"The data set {str(dataset)!r} has no usable clip to {split} with: {remedy}.{reasons}")
     if parallel.rank() == 0:
-        index = {"size": size, "clips": [[c.folder.name, c.split] for c in clips], "skipped": [[str(p), reason] for p, reason in skipped]}
-        write_json(_index_path(dataset, size, root, square_pixels, squash), index)
+        if index:
+            found = {"clips": [[c.folder.name, c.split] for c in clips], "skipped": [[str(p), reason] for p, reason in skipped]}
+            write_json(_index_path(dataset, size, root, square_pixels, squash), {"size": size} | found)
         write_json(root / "cache" / DIGESTS, digests)
     parallel.wait()
     prepared = Dataset(str(dataset), clips, skipped)
@@ -173,6 +176,19 @@ def open_dataset(
         raise ClipError(f"{path} is damaged ({error}): delete it and run notebook 01_data again.") from error
     prepared = Dataset(str(dataset), [Clip.open(folder, split) for folder, split in folders], skipped)
     return prepared if own_splits else prepared.published()
+
+
+def ready_dataset(dataset: str | Path, size: int, data_root: str | Path = "data", progress: Callable[[str], None] | None = print,
+                  require: Sequence[str] = (), video_limit: int = 0, **form: bool) -> Dataset:  # fmt: skip
+    """Open a data set, or prepare it where that was not done yet; arguments and errors as `open_dataset` and `prepare_dataset`.
+
+    Args:
+        video_limit: of what is prepared now; where it is not 0 no index is left, as later steps want the whole data set.
+    """
+    try:
+        return open_dataset(dataset, size, data_root, **form)
+    except MissingInputError:
+        return prepare_dataset(dataset, size, data_root, progress, require, video_limit=video_limit, index=not video_limit, **form)
 
 
 def limited(entries: Sequence[SourceEntry], video_limit: int) -> list[SourceEntry]:

@@ -1,54 +1,58 @@
 """What a method believes of a moment, as figures by name.
 
 `BELIEFS` maps a view's name to a function (explorer, method, t, offset) -> Figure; `beliefs` adds those that a user registered. What a
-method does not have raises ConfigError with one sentence that says what is missing, so that the other views can be shown.
+method does not have raises ConfigError with one sentence that says what is missing, so that the other views can be shown; a view of one's
+own that fails, and a model of one's own that says something else than `Synthesis` has, raises MethodError.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from .. import register
-from ..errors import ConfigError
+from ..errors import ConfigError, MethodError, Vae4dError
 from ..evaluation.optical_flow import FlowWarp
-from ..sharp.model import SharpSynthesis
-from ..sharp.volume import plane_depths
+from ..family import Model
 from ..views.charts import camera_path
 from ..views.frames import image_flow
-from ..views.moments import density_planes, full_colour, inverse_depths, share_maps
+from ..views.moments import full_colour, inverse_depths
 from ..views.volumes import code_projections, voxel_flow_arrows, voxel_flow_projections
-from ..workbook.moments import whole_motion
+from ..workbook import moments
+from ..workbook.showcase import visible_flow
 from .core import STILL, Explorer
 
 Belief = Callable[[Explorer, str, float, Sequence[float]], Figure]
+WORDS = {"weights": "whose pixels it takes", "own": "what moves by itself", "voxel_flow": "voxel flow"}  # for fields of `SharpSynthesis`
 
 
-def sharp(explorer: Explorer, name: str, t: float, offset: Sequence[float]) -> SharpSynthesis:
-    """What a sharp model says of a moment.
+def said(explorer: Explorer, name: str, t: float, offset: Sequence[float], *fields: str) -> Any:
+    """What a model says of a moment, with all of these fields of `SharpSynthesis`.
 
     Raises:
-        ConfigError: it is another method.
+        ConfigError: it lacks one, as the faithful model does that paints its picture from voxels, or the method is no model.
     """
     made = explorer.synthesis(name, t, offset)
-    if not isinstance(made, SharpSynthesis):
-        raise ConfigError(f"{name} paints its picture from voxels and says nothing of single pixels: choose a sharp model for this view.")
+    if lacks := [field for field in fields if getattr(made, field, None) is None]:
+        what = " and ".join(WORDS.get(field, field) for field in lacks)
+        raise ConfigError(f"{name} says nothing of {what}: choose another model for this view.")
     return made
 
 
 def depth(explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
     """How near everything is."""
-    return inverse_depths(sharp(explorer, name, t, offset).depth, [f"{name}\nt = {t:.2f}"])
+    return inverse_depths(said(explorer, name, t, offset, "depth").depth, [f"{name}\nt = {t:.2f}"])
 
 
 def occupancy(explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
     """Where in the volume things are: the planes of a sharp model, the energy of a faithful one's code."""
     made = explorer.synthesis(name, t, offset)
-    if isinstance(made, SharpSynthesis):
-        return density_planes(made.density[0], plane_depths(made.density.shape[1]))
-    return code_projections(made.codes[2][0])
+    if getattr(made, "density", None) is not None:
+        return moments.planes(made)
+    return code_projections(said(explorer, name, t, offset, "codes").codes[2][0])
 
 
 def motion(explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
@@ -57,37 +61,34 @@ def motion(explorer: Explorer, name: str, t: float, offset: Sequence[float] = ST
     if isinstance(method, FlowWarp):
         flow = method.flow(explorer.first, explorer.second)
     else:
-        flow = whole_motion(sharp(explorer, name, t, offset)).cpu().numpy()
+        flow = moments.whole_motion(said(explorer, name, t, offset, "motion")).cpu().numpy()
     return image_flow(flow, [f"{name}\nfirst frame to second"], full_colour(flow))
 
 
 def shares(explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
     """Who made a pixel, what is hidden in a frame, and how much of the motion is not the camera's: where the model is unsure."""
-    made = sharp(explorer, name, t, offset)
-    parts = dict(zip(("from frame 0", "from frame 1", "invented"), made.weights[0].clamp(0, 1), strict=True))
-    return share_maps(made.image[0], parts | {"moves by itself": made.own[0].clamp(0, 1)})
+    return moments.shares(said(explorer, name, t, offset, "weights", "own"))
 
 
 def voxel_flow(explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
     """What moves by itself in the volume, seen from three sides."""
-    return voxel_flow_projections(flow_of(explorer, name, t, offset))
+    return voxel_flow_projections(**flow_of(explorer, name, t, offset))
 
 
 def flow_in_space(explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
     """The same as arrows in space."""
-    return voxel_flow_arrows(flow_of(explorer, name, t, offset))
+    return voxel_flow_arrows(**flow_of(explorer, name, t, offset))
 
 
-def flow_of(explorer: Explorer, name: str, t: float, offset: Sequence[float]):
-    """Voxel flow (D, h, w, 3) of a model.
+def flow_of(explorer: Explorer, name: str, t: float, offset: Sequence[float]) -> dict[str, Any]:
+    """The voxel flow of a model, see `showcase.visible_flow`.
 
     Raises:
         ConfigError: its flow is not trained.
     """
-    made = explorer.synthesis(name, t, offset)
-    if made.voxel_flow is None:
+    if getattr(explorer.model(name), "flow_trained", True) is False:
         raise ConfigError(f"{name} has no voxel flow, as its flow stage is not trained: run 03_train_flow, or choose another model.")
-    return made.voxel_flow[0]
+    return visible_flow(said(explorer, name, t, offset, "voxel_flow"))
 
 
 def path(explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
@@ -108,7 +109,23 @@ BELIEFS: dict[str, Belief] = {
 
 def beliefs() -> dict[str, Belief]:
     """`BELIEFS`, and the views that a user registered (`register.view`)."""
-    return BELIEFS | {name: functools.partial(registered, view) for name, view in register.views.items()}
+    own = {name: functools.partial(registered, view) for name, view in register.views.items()}
+    return {name: functools.partial(drawn, draw) for name, draw in (BELIEFS | own).items()}
+
+
+def drawn(draw: Belief, explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:
+    """A view, as `draw` has it.
+
+    Raises:
+        MethodError: a user's model says something else than the view takes. Others: see `draw`.
+    """
+    try:
+        return draw(explorer, name, t, offset)
+    except Exception as error:
+        if isinstance(error, Vae4dError) or isinstance(explorer.methods.get(name), Model):
+            raise
+        what = f"{name} says something that this view cannot show ({type(error).__name__}: {error})"
+        raise MethodError(f"{what}: return a vae4d.Synthesis, with None for what it lacks.") from error
 
 
 def registered(view: Callable[..., Figure], explorer: Explorer, name: str, t: float, offset: Sequence[float] = STILL) -> Figure:

@@ -102,7 +102,7 @@ def split(pictures: Mapping[str, Tensor], fraction: float) -> Image.Image:
     if not 0 <= fraction <= 1:
         raise ConfigError(f"The line of a split view lies at a fraction in [0, 1] of the width, not at {fraction}.")
     (left, first), (right, second) = pictures.items()
-    width = max(first.shape[-1], 2 * TILE[0], 640)
+    width = max(first.shape[-1], 640)
     whole, other = enlarged(first, width), enlarged(second, width)
     line = round(fraction * width)
     whole.paste(other.crop((line, 0, width, other.height)), (line, 0))
@@ -124,7 +124,7 @@ def colours() -> np.ndarray:
 
 
 def error_maps(pictures: Mapping[str, Tensor], truth: Tensor, name: str) -> Image.Image:
-    """The truth, and for each picture the map of its error with PSNR and mean absolute error; below all the scale.
+    """The truth, and for each picture the map of its error with `error_note`; below all the scale.
 
     Args:
         pictures: (3, H, W) by name. truth: (3, H, W). name: of the truth.
@@ -142,12 +142,21 @@ def error_maps(pictures: Mapping[str, Tensor], truth: Tensor, name: str) -> Imag
         levels = ((error / limit).clip(-1, 1) * 127.5 + 127.5).round().astype(np.uint8)
         shown = Image.fromarray(colours()[levels])
         tiles[who] = shown.resize(tiles[name].size, Image.Resampling.NEAREST)
-        level = float(psnr(pictures[who][None], truth[None])[0])
-        mean = float((pictures[who] - truth).abs().mean()) * 255
-        notes[who] = f"{level:.1f} dB, mean |error| {mean:.1f}" if np.isfinite(level) else "equal to the true frame"
+        notes[who] = error_note(pictures[who], truth)
     canvas = grid(tiles, notes, footer=3 * LINE)
     scale(canvas, limit)
     return canvas
+
+
+def error_note(image: Tensor, truth: Tensor) -> str:
+    """PSNR, mean absolute and mean signed error in grey levels, the sign in words: not by colour alone."""
+    level = float(psnr(image[None], truth[None])[0])
+    if not np.isfinite(level):
+        return "equal to the true frame"
+    error = (image - truth) * 255
+    mean, bias = float(error.abs().mean()), float(error.mean())
+    sign = "as bright on average" if abs(bias) < 0.05 else f"{bias:+.1f}, too {'bright' if bias > 0 else 'dark'}"
+    return f"{level:.1f} dB, |error| {mean:.1f}; {sign}"
 
 
 def scale(canvas: Image.Image, limit: float) -> None:

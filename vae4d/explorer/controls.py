@@ -10,8 +10,9 @@ from typing import Any
 from .beliefs import beliefs
 from .core import Explorer
 from .exports import EXPORTS, VIEWS
-from .modes import MODES
-from .page import names
+from .modes import MODES, View
+from .page import names, upload
+from .uploads import LARGEST
 
 SCOPE = "vae4d-explorer"
 MAIN = "vae4d-picture"  # CSS class of the picture that follows the hand
@@ -20,6 +21,7 @@ CSS = f"""<style>
 .{SCOPE} .widget-label-basic {{ font-size: 16px; }}
 .{SCOPE} :focus-visible {{ outline: 3px solid #0072B2; outline-offset: 1px; }}
 .{SCOPE} .widget-html-content {{ line-height: 1.35; white-space: normal; }}
+.{SCOPE} h3 {{ font-size: 16px; font-weight: bold; margin: 0; }}
 .{SCOPE} a {{ color: #0072B2; text-decoration: underline; }}
 .{SCOPE} .lm-TabBar-tabLabel {{ font-size: 16px; }}
 .{SCOPE} .lm-TabBar-tab {{ flex: 0 1 auto !important; min-width: 5em !important; }}
@@ -39,10 +41,11 @@ class Axis:
     help: str
 
 
+SWING = 8  # degrees to either side, at most
 # In the order of the six numbers. A pose leads from the moved camera to the one at t; signs as `workbook.moments.sideways` has them.
 AXES = (
-    Axis("swing right", "\u00b0", 8, -DEGREE, "The camera swings to the right around the middle of the scene, in degrees."),
-    Axis("swing up", "\u00b0", 8, -DEGREE, "The camera swings upwards around the middle of the scene, in degrees."),
+    Axis("swing right", "\u00b0", SWING, -DEGREE, "The camera swings to the right around the middle of the scene, in degrees."),
+    Axis("swing up", "\u00b0", SWING, -DEGREE, "The camera swings upwards around the middle of the scene, in degrees."),
     Axis("roll", "\u00b0", 15, DEGREE, "The camera turns clockwise about its line of sight, in degrees."),
     Axis("move right", "%", 15, 0.02, "The camera moves right, in hundredths of the picture's width at the scene's median depth."),
     Axis("move up", "%", 15, -0.02, "The camera moves up, in hundredths of the picture's width at the scene's median depth."),
@@ -77,18 +80,17 @@ class Controls:
     """All widgets, laid out in `panel`; none of them does anything yet.
 
     Args:
-        clips: names to choose from. t: the moment at first. look: whether there is a button that looks for new clips.
+        clips: names to choose from. t: the moment at first.
     """
 
-    def __init__(self, explorer: Explorer, clips: Sequence[str], t: float, look: bool):
+    def __init__(self, explorer: Explorer, clips: Sequence[str], t: float):
         import ipywidgets as w
 
         clip = explorer.clip.name
         self.clip = labelled(w.Dropdown, "clip", "The clip that the two frames are taken from.", options=list(clips), value=clip)
         larger = "A larger one: drop the file into data/videos/ and press Look again."
-        self.upload = labelled(w.FileUpload, "Upload a video (up to 7 MB)", larger, "340px", accept="video/*")
+        self.upload = upload("Upload a video (up to 7 MB)", larger, "video/*", LARGEST)
         self.look = labelled(w.Button, "Look again", "Look for videos that came into data/videos/ since.", "130px")
-        self.look.layout.display = "" if look else "none"
         self.start = labelled(w.IntSlider, "first frame", "Number of the first of the two frames.", continuous_update=False)
         self.gap = labelled(w.IntSlider, "gap (frames)", "The second frame is so many frames later.", min=1, continuous_update=False)
 
@@ -103,9 +105,9 @@ class Controls:
         self.orbit = labelled(w.Play, "orbit", "Let the camera swing around the middle of the scene.", "220px", max=VIEWS - 1, interval=120)
         self.rest = labelled(w.Button, "Camera back", "All six camera offsets become 0.", "150px")
 
-        chosen = {explorer.names[0], "linear blend"}
+        ticked = View.at_first(explorer).methods
         self.ticks = {
-            name: labelled(w.Checkbox, name, f"Show {name}.", "400px", indent=False, value=name in chosen) for name in explorer.names
+            name: labelled(w.Checkbox, name, f"Show {name}.", "400px", indent=False, value=name in ticked) for name in explorer.names
         }
         self.mode = labelled(w.ToggleButtons, "compare", "How the ticked methods are compared.", "none", options=MODES)
         self.mode.style.button_width = "auto"
@@ -145,7 +147,7 @@ class Controls:
             return w.HBox(widgets, layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 12px"))
 
         def heading(text: str) -> Any:
-            return w.HTML(f"<b>{text}</b>")
+            return w.HTML(f"<h3>{text}</h3>")
 
         time = [heading("Time"), self.t, row(w.Label("play time"), self.play)]
         camera = [heading("Camera, beside that of the moment"), *self.camera, row(w.Label("play an orbit"), self.orbit), self.rest]

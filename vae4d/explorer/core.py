@@ -7,17 +7,19 @@ the camera at t. A frame is encoded once for each model as long as it belongs to
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..clips.clip import Clip
 from ..config import choice
-from ..errors import ClipError, ConfigError
-from ..evaluation.methods import PairFunction
+from ..errors import ClipError, ConfigError, MethodError, Vae4dError
+from ..evaluation.methods import Pair, PairFunction, checked
 from ..family import Model
 from ..synthesis import Encoded, on_device, trajectory
 
@@ -25,7 +27,9 @@ TRUTH = "true frame"
 STILL = (0.0,) * 6
 NEAR = 1e-3  # of the pair's time: so near a frame, a moment falls on it (sliders round)
 
-Way = Model | PairFunction
+FARTHEST_TURN, FARTHEST_SHIFT = math.pi / 2, 2.0  # of a camera's offset, radians and cube units: beyond lies nothing that a frame shows
+
+Way = nn.Module | PairFunction  # a module has `encode` and `synthesise` as the models of both families do, see `register.model`
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,7 @@ class Explorer:
     """A clip, a pair of its frames, and methods by name.
 
     Args:
-        methods: models in eval mode, and functions of two frames and moments (`evaluation.methods.PairFunction`).
+        methods: models in eval mode, one's own too (`register.model`), and functions of two frames and moments (`PairFunction`).
         start: number of the first frame; None takes one in the middle of the longest shot.
         gap: the second frame is so many frames later; less where the clip is shorter and `start` is None.
     Raises:
@@ -65,9 +69,19 @@ class Explorer:
         return [*self.methods, TRUTH]
 
     @property
-    def models(self) -> dict[str, Model]:
-        """The methods that are models."""
-        return {name: method for name, method in self.methods.items() if isinstance(method, Model)}
+    def models(self) -> dict[str, nn.Module]:
+        """The methods that are models: they encode a frame, and synthesise a moment of two."""
+        return {name: method for name, method in self.methods.items() if callable(getattr(method, "synthesise", None))}
+
+    def moves(self, name: str) -> bool:
+        """Whether a method is a model that takes a camera's offset."""
+        if name not in self.models:
+            return False
+        try:
+            inspect.signature(self.models[name].synthesise).bind("first", "second", "t", "offset")
+        except TypeError:
+            return False
+        return True
 
     def choose(self, clip: Clip, start: int | None = None, gap: int = 4) -> None:
         """Take another pair; on an error the old one stays. What both pairs share stays encoded.
@@ -80,11 +94,11 @@ class Explorer:
         start, gap = default_pair(clip, gap) if start is None else (start, gap)
         if gap < 1 or start < 0 or start + gap >= len(clip):
             raise ConfigError(f"{clip.name} has frames 0 to {len(clip) - 1}, not {start} and {start + gap}: choose start and gap within.")
+        first, second = clip.tensor(start), clip.tensor(start + gap)  # a damaged clip fails here, and the old pair stays
         same = clip is self.clip
         self._codes = {key: code for key, code in self._codes.items() if same and key[1] in (start, start + gap)}
         self._made, self._paths = {}, {}
-        self.clip, self.start, self.gap = clip, start, gap
-        self.first, self.second = clip.tensor(start), clip.tensor(start + gap)
+        self.clip, self.start, self.gap, self.first, self.second = clip, start, gap, first, second
         times = clip.times[start : start + gap + 1]
         self.times = [float(time) for time in (times - times[0]) / (times[-1] - times[0])]  # of the frames of the pair and between
 
@@ -98,29 +112,48 @@ class Explorer:
     def picture(self, name: str, t: float, offset: Sequence[float] = STILL) -> Tensor:
         """What a method shows at a moment (3, H, W); baselines and the clip's own frames leave the camera where it is.
 
+        A function is asked for moments within (0, 1) alone, as it is promised; at 0 and 1 stand the frames that it is given.
+
         Raises:
-            ConfigError: no such method, t outside [0, 1], or an offset that is not six finite numbers.
+            ConfigError: no such method, t outside [0, 1], or an offset out of range. MethodError: a user's method fails.
         """
         choice("method", name, self.names)
         if name == TRUTH:
             return self.truth(t).image
         if name in self.models:
-            return self.synthesis(name, t, offset).image[0].cpu()
-        camera(offset)
-        return self._last(name, (moment(t),), lambda: self.methods[name](self.first, self.second, (moment(t),))[0])
+            made = self.synthesis(name, t, offset)
+            return made.image[0].cpu() if isinstance(self.models[name], Model) else self._checked(name, t, getattr(made, "image", None))
+        t, _ = moment(t), camera(offset)
+        if t in (0, 1):
+            return self.second if t else self.first
+        return self._last(name, (t,), lambda: self._checked(name, t, self._run(name, self.methods[name], self.first, self.second, (t,))))
 
     @torch.inference_mode()
-    def synthesis(self, name: str, t: float, offset: Sequence[float] = STILL):
-        """All that a model says of a moment: `Synthesis` or `SharpSynthesis`, a batch of one.
+    def synthesis(self, name: str, t: float, offset: Sequence[float] = STILL) -> Any:
+        """All that a model says of a moment: `Synthesis`, `SharpSynthesis`, or what a user's own returns; a batch of one.
 
         Raises:
-            ConfigError: see `picture`, or the method is no model.
+            ConfigError: see `picture`, or the method is no model. MethodError: a user's model fails.
         """
         model, t, offset = self.model(name), moment(t), camera(offset)
-        moved = torch.tensor(offset) if any(offset) else None
-        return self._last(name, (t, offset), lambda: model.synthesise(*self.encoded(name), t, moved))
+        moved = (torch.tensor(offset),) if any(offset) and self.moves(name) else ()
+        return self._last(name, (t, moved and offset), lambda: self._run(name, model.synthesise, *self.encoded(name), t, *moved))
 
-    def model(self, name: str) -> Model:
+    def _run(self, name: str, act: Callable[..., Any], *given: Any) -> Any:
+        """`act(*given)`; what a user's method raises becomes one sentence."""
+        try:
+            return act(*given)
+        except Exception as error:
+            if isinstance(error, Vae4dError) or isinstance(self.methods[name], Model):
+                raise
+            raise MethodError(f"Method {name!r} failed ({type(error).__name__}: {error}): correct it and run its cell again.") from error
+
+    def _checked(self, name: str, t: float, image: Any) -> Tensor:
+        """A user's picture (1, 3, S, S), checked as for scoring: (3, S, S) in [0, 1] on the CPU."""
+        clip = self.clip
+        return checked(name, image, Pair(clip.name, clip.size, self.gap, self.start, self.first, self.second, (self.start,), (t,)))[0]
+
+    def model(self, name: str) -> nn.Module:
         """A method that is a model.
 
         Raises:
@@ -137,11 +170,17 @@ class Explorer:
         for number, frame in ((self.start, self.first), (self.start + self.gap, self.second)):
             if (name, number) not in self._codes:
                 with torch.inference_mode():
-                    self._codes[name, number] = model.encode(on_device(model, frame))
+                    self._codes[name, number] = self._run(name, model.encode, on_device(model, frame))
         return self._codes[name, self.start], self._codes[name, self.start + self.gap]
 
     def path(self, name: str) -> Tensor:
-        """A model's camera path (gap + 1, 3, 4) over the frames of the pair and between, computed once."""
+        """A model's camera path (gap + 1, 3, 4) over the frames of the pair and between, computed once.
+
+        Raises:
+            ConfigError: it is no model of the two families, and nobody knows how its poses are to be chained.
+        """
+        if not isinstance(self.model(name), Model):
+            raise ConfigError(f"{name} has no camera path: choose a model of vae4d's own, such as 'sharp'.")
         if name not in self._paths:
             frames = (self.clip.tensor(number) for number in range(self.start, self.start + self.gap + 1))
             self._paths[name] = trajectory(self.model(name), frames).cpu()
@@ -174,8 +213,10 @@ def moment(t: float) -> float:
 
 
 def camera(offset: Sequence[float]) -> tuple[float, ...]:
-    """A camera's offset, checked to be six finite numbers."""
+    """A camera's offset, checked to be six finite numbers of a camera that may see something."""
     values = tuple(float(value) for value in offset)
     if len(values) != 6 or not all(map(math.isfinite, values)):
         raise ConfigError(f"offset is {list(values)}: give six finite numbers, radians about y, x, z and cube units along x, y, z.")
+    if max(map(abs, values[:3])) > FARTHEST_TURN or max(map(abs, values[3:])) > FARTHEST_SHIFT:
+        raise ConfigError(f"offset is {list(values)}: turn by at most a quarter (pi / 2 radians) and move by at most 2 cube units.")
     return values

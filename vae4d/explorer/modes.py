@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -32,6 +32,12 @@ class View:
         choice("mode", self.mode, MODES)
         if not self.methods:
             raise ConfigError("No method is chosen: tick at least one.")
+
+    @classmethod
+    def at_first(cls, explorer: Explorer) -> View:
+        """What the panel shows when it opens: the first method, and the linear blend where it is there."""
+        first = explorer.names[0]
+        return cls(tuple(name for name in explorer.names if name in (first, "linear blend")))
 
     @property
     def moved(self) -> bool:
@@ -77,7 +83,7 @@ def note(explorer: Explorer, view: View, name: str, image: Tensor) -> str:
     if name == TRUTH:
         return f"frame {truth.number}" + ("" if truth.exact else f", of t = {truth.t:.2f}") + (", camera unmoved" if view.moved else "")
     if view.moved:
-        return "" if name in explorer.models else "knows no camera"
+        return "" if explorer.moves(name) else "knows no camera"
     if not truth.exact:
         return ""
     level = float(psnr(image[None], truth.image[None])[0])
@@ -86,7 +92,12 @@ def note(explorer: Explorer, view: View, name: str, image: Tensor) -> str:
 
 def caption(explorer: Explorer, view: View) -> str:
     """What the picture of a view shows, for those who do not see it."""
-    shown = {name: note(explorer, view, name, explorer.picture(name, view.t, view.offset)) for name in view.methods}
+    if view.mode == ERROR:
+        truth = explorer.truth(view.t)
+        errors = {name: canvas.error_note(explorer.picture(name, truth.t), truth.image) for name in view.methods if name != TRUTH}
+        return f"error: {', '.join(f'{name} ({told})' for name, told in errors.items())}; t = {truth.t:.2f}"
+    names = two(view) if view.mode in (SPLIT, FLICKER) else view.methods
+    shown = {name: note(explorer, view, name, explorer.picture(name, view.t, view.offset)) for name in names}
     methods = ", ".join(f"{name} ({told})" if told else name for name, told in shown.items())
     return f"{view.mode}: {methods}; t = {view.t:.2f}{', camera moved' if view.moved else ''}"
 
@@ -102,15 +113,10 @@ def sentences(explorer: Explorer, view: View) -> list[str]:
         said.append(f"{at}{', as ' + ' and '.join(why) if why else ''}.")
     elif TRUTH in view.methods and not truth.exact:
         said.append(f"No frame of the clip falls on t = {view.t:.2f}: the nearest one, frame {truth.number}, is shown.")
-    fixed = [name for name in view.methods if name not in explorer.models and name != TRUTH]
+    fixed = [name for name in view.methods if not explorer.moves(name) and name != TRUTH]
     if view.moved and fixed and view.mode != ERROR:
         know, them = ("knows", "it") if len(fixed) == 1 else ("know", "them")
         said.append(f"{' and '.join(fixed)} {know} no camera: time moves {them}, the camera does not.")
     if view.mode in (SPLIT, FLICKER) and len(view.methods) > 2:
         said.append(f"Shown are the first two, {' and '.join(view.methods[:2])}.")
     return said
-
-
-def at(view: View, t: float | None = None, offset: tuple[float, ...] | None = None) -> View:
-    """The same view at another moment or from another camera."""
-    return replace(view, t=view.t if t is None else t, offset=view.offset if offset is None else offset)

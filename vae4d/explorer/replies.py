@@ -52,6 +52,10 @@ class Pause:
         except RuntimeError:
             self.act()
             return
+        self.cancel()
+        self._waiting = loop.call_later(self.seconds, self.act)
+
+    def cancel(self) -> None:
+        """Do not call `act` any more."""
         if self._waiting is not None:
             self._waiting.cancel()
-        self._waiting = loop.call_later(self.seconds, self.act)

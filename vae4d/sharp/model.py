@@ -100,8 +100,9 @@ class Made:
 class SharpSynthesis(Synthesis):
     """What one synthesis gives.
 
-    Beside the faithful model's: `voxel_flow` (B, D, h, w, 3) is residual, without the camera's share, and lies on the planes of inverse
-    depth; `codes` are both frames' carried to the target, and what the voxels tell the pixels, (B, K, 1, h, w).
+    Beside the faithful model's: `voxel_flow` (B, D, h, w, 3) is residual, without the camera's share, lies on the planes of inverse depth,
+    far to near, and points forwards: what is at p at t was at p - t F(p) at 0 and will be at p + (1 - t) F(p) at 1. `codes` are both
+    frames' carried to the target, and what the voxels tell the pixels, (B, K, 1, h, w).
     """
 
     depth: Tensor  # (B, H, W), the scene's median is about 1

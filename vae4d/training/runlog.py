@@ -142,11 +142,14 @@ class RunLog:
     def save(
         self, stage: Stage, adams: dict[str, torch.optim.Optimizer], state: dict, tensors: dict[str, Tensor] | None = None
     ) -> None:
-        """Write newest.safetensors: weights, the tensors of optimisers and critic, further `tensors`, and `state` (with `step`)."""
-        self.state = state
+        """Write newest.safetensors: weights, the tensors of optimisers and critic, further `tensors`, and `state` (with `step`).
+
+        The steps of the whole run stand beside, so that whoever finds the folder sees whether it is finished.
+        """
+        self.state = state | {"total": self.total}
         if rank():
             return
-        save_checkpoint(self.newest, stage.model, stage.name, state, training_tensors(stage, adams) | (tensors or {}))
+        save_checkpoint(self.newest, stage.model, stage.name, self.state, training_tensors(stage, adams) | (tensors or {}))
         if self._events is not None:
             self._events.flush()
 

@@ -3,8 +3,8 @@
 Conventions:
     A code is (C, D, h, w): channels, depth slices, rows (down), columns (right); its energy is the norm over channels.
     A voxel flow is (D, h, w, 3), an offset (x, y, z) in normalised units, in which the volume spans [-1, 1] along each
-    axis. Views show it in voxels: one voxel is 2/w, 2/h, 2/D units. The flow-warped code at p takes its value from
-    p + flow(p): an arrow points to where a voxel's content comes from.
+    axis. Views show it in voxels: one voxel is 2/w, 2/h, 2/D units. Its sign is the model's (`interface.Synthesis`): an
+    arrow points to where a voxel's content comes from, or, where `forward` is set, to where it goes.
     Front is seen along depth, top along rows, side along columns.
 """
 
@@ -143,20 +143,21 @@ def arrows(ax: Axes, across: np.ndarray, down: np.ndarray, longest: float, step:
     ax.quiver(x, y, across[y, x], down[y, x], color=colour, edgecolor=edge, linewidth=0.5, **shape, **scale)
 
 
-def footnote(fig: Figure, longest: float, step: float) -> None:
+def footnote(fig: Figure, longest: float, step: float, forward: bool) -> None:
     """Say how long the arrows are and what they mean."""
     scale = f"longest arrow: {longest:.3g} voxels, drawn {REACH * step / longest:.3g} times as long"
-    fig.supxlabel(f"{scale}; an arrow points to where a voxel is sampled from", fontsize=12)
+    fig.supxlabel(f"{scale}; an arrow points to where a voxel {'goes' if forward else 'is sampled from'}", fontsize=12)
 
 
 @view
-def voxel_flow_slices(flow: Any, count: int = 6, limit: float | None = None) -> Figure:
+def voxel_flow_slices(flow: Any, count: int = 6, limit: float | None = None, forward: bool = False) -> Figure:
     """Depth slices of a voxel flow: arrows in the slice, colour for the part through it, all on one scale.
 
     Args:
         flow: (D, h, w, 3) normalised offsets (x, y, z).
         count: how many slices, the middles of so many equal parts of the depth.
         limit: end of the colour scale in voxels; default the largest |z part|.
+        forward: whether the flow says where a voxel goes, not where it is sampled from.
 
     Raises:
         ConfigError: another shape, or count below 1.
@@ -178,17 +179,18 @@ def voxel_flow_slices(flow: Any, count: int = 6, limit: float | None = None) -> 
         arrows(ax, voxels[z, ..., 0], voxels[z, ..., 1], longest, step, "black", "white")
         ax.set_title(f"depth {z}")
     fig.colorbar(shown, ax=list(axes.flat), label="z part, through the slice (voxels)", fraction=0.04)
-    footnote(fig, longest, step)
+    footnote(fig, longest, step, forward)
     return fig
 
 
 @view
-def voxel_flow_projections(flow: Any, limit: float | None = None) -> Figure:
+def voxel_flow_projections(flow: Any, limit: float | None = None, forward: bool = False) -> Figure:
     """Three maximum projections of a voxel flow's length, with the in-plane arrow of the voxel that is seen.
 
     Args:
         flow: (D, h, w, 3) normalised offsets (x, y, z).
         limit: end of the colour scale in voxels; default the longest vector.
+        forward: whether the flow says where a voxel goes, not where it is sampled from.
 
     Raises:
         ConfigError: another shape.
@@ -205,18 +207,19 @@ def voxel_flow_projections(flow: Any, limit: float | None = None) -> Figure:
         shown = ax.imshow(upright(length.max(axis), axis), cmap=AMOUNT, vmin=0, vmax=limit)
         arrows(ax, vectors[..., across], vectors[..., down], limit, step, "white", "black")
     fig.colorbar(shown, ax=list(axes), label="length (voxels)", fraction=0.03)
-    footnote(fig, limit, step)
+    footnote(fig, limit, step, forward)
     return fig
 
 
 @view
-def voxel_flow_arrows(flow: Any, count: int = 512, limit: float | None = None) -> Figure:
+def voxel_flow_arrows(flow: Any, count: int = 512, limit: float | None = None, forward: bool = False) -> Figure:
     """A voxel flow as at most `count` arrows in space: the longest vector of each block of voxels.
 
     Args:
         flow: (D, h, w, 3) normalised offsets (x, y, z).
         count: at most so many arrows; the volume is cut into blocks, equally many along each axis.
         limit: end of the colour scale in voxels; default the longest vector.
+        forward: whether the flow says where a voxel goes, not where it is sampled from.
 
     Raises:
         ConfigError: another shape, or count below 1.
@@ -248,7 +251,7 @@ def voxel_flow_arrows(flow: Any, count: int = 512, limit: float | None = None) -
     ax.locator_params(nbins=5)
     label = f"length (voxels), {len(size)} arrows"
     fig.colorbar(matplotlib.cm.ScalarMappable(norm, AMOUNT_ON_WHITE), ax=ax, label=label, shrink=0.7, pad=0.08)
-    footnote(fig, limit, step)
+    footnote(fig, limit, step, forward)
     return fig
 
 

@@ -31,7 +31,7 @@ class Exercise:
     """A question whose answer is known.
 
     Args:
-        judge: whether an answer is right; raises TypeError, ValueError or KeyError for what is no answer at all.
+        judge: whether an answer is right; raises one of the errors that `verdict` catches for what is no answer at all.
         wrong: an answer that is not right, to prove the judge.
     """
 
@@ -48,20 +48,27 @@ class Exercise:
             return "open"
         try:
             return "right" if self.judge(answer) else "wrong"
-        except (TypeError, ValueError, KeyError, IndexError):
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError):
             return "unreadable"
 
-    def check(self, answer: Any) -> str:
-        """Print the verdict with what is true, and return it. Nothing that is answered raises."""
+    def check(self, answer: Any, reveal: bool = False) -> str:
+        """Print the verdict, with what is true where an answer was given, and return it. Nothing that is answered raises.
+
+        Args:
+            reveal: tell the solution of an open question too.
+        """
         found = self.verdict(answer)
         said = {
-            "open": f"Not answered yet. Put {self.form} after `answer =` and run the cell again. The solution: {self.solution!r}.",
+            "open": f"Not answered yet. Put {self.form} after `answer =` and run the cell again.",
             "unreadable": f"{answer!r} is not an answer to this: give {self.form}.",
             "right": f"Right: {answer!r}.",
             "wrong": f"Not right: {answer!r}. It is {self.solution!r}.",
         }
-        why = self.why() if callable(self.why) else self.why
-        print(self.question, said[found], *([] if found == "unreadable" else [why]), sep="\n")
+        print(self.question, said[found], sep="\n")
+        if found == "open" and reveal:
+            print(f"The solution: {self.solution!r}.")
+        if found in ("right", "wrong") or (found == "open" and reveal):
+            print(self.why() if callable(self.why) else self.why)
         return found
 
     def proof(self) -> dict[str, str]:

@@ -34,12 +34,15 @@ def write_gallery(outputs: str | Path = "outputs", only: str | None = None) -> l
     Args:
         only: name of the one run whose page is written anew; the page that compares is written in any case.
     Raises:
-        MissingInputError: no such folder, no run in it, or jinja2 is not installed. StorageError: a page cannot be written.
+        MissingInputError: no such folder, no run in it, none of that name, or jinja2 is not installed. StorageError: a page cannot be
+            written.
     """
     outputs = Path(outputs)
     folders = sorted(path for path in outputs.iterdir() if path.is_dir() and is_run(path)) if outputs.is_dir() else []
     if not folders:
         raise MissingInputError(f"There is no run in {outputs}: run the notebooks first (`make run`), or name the folder of the runs.")
+    if only not in (None, *(names := [folder.name for folder in folders])):
+        raise MissingInputError(f"There is no run {only!r} in {outputs}: choose one of {', '.join(names)}.")
     notebooks = outputs.absolute().parent / "notebooks"
     expected = [path.stem for path in find_notebooks(notebooks)] if notebooks.is_dir() else []
     runs, written = [read_run(folder, expected) for folder in folders], []
@@ -127,11 +130,8 @@ def metrics(run: RunFolder) -> Iterator[Any]:
             yield Table(frame, f"{source}.metrics.json", prose=True)
         for name, rows in run.tables[source].items():
             yield short(pd.DataFrame(rows), f"{source}.metrics.json: {name}")
-    for name in run.benchmarks if not run.metrics else ():
-        for path in (run.folder / name / "summary.csv", run.folder / "summary.csv"):
-            if path.is_file():
-                yield short(pd.read_csv(path, keep_default_na=False), run.at(path))
-                break
+    if not run.metrics:
+        yield from (short(frame, place) for place, frame in run.summaries.items())
 
 
 def short(frame: pd.DataFrame, caption: str) -> Table:

@@ -84,8 +84,8 @@ def side_by_side(runs: Sequence[RunFolder]) -> Iterator[Any]:
 def scores_of(run: RunFolder) -> dict[tuple, float]:
     """PSNR by case, of a notebook's table or of the benchmark's summary; rows without cuts and repeated frames."""
     rows = [row for tables in run.tables.values() for rows in tables.values() for row in rows]
-    if not rows and run.benchmarks and (run.folder / "summary.csv").is_file():
-        rows = pd.read_csv(run.folder / "summary.csv", keep_default_na=False).to_dict("records")
+    if not rows and "summary.csv" in run.summaries:
+        rows = run.summaries["summary.csv"].to_dict("records")
     return {tuple(row[name] for name in CASE): float(row["psnr"]) for row in rows
             if row.get("rows") == "clean" and row.get("psnr") not in (None, "") and all(name in row for name in CASE)}
 

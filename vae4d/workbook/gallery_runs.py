@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from safetensors import SafetensorError, safe_open
+
+from ..training.runlog import NEWEST
 
 PAGE = "index.html"
 STANDING = ("notebook", "settings", "versions", "device", "hardware", "seconds", "laps", "peak_memory_gb")  # in every metrics.json
@@ -27,6 +30,7 @@ class Training:
     options: dict[str, Any]
     losses: pd.DataFrame  # one row a step; empty where nothing was written
     validation: pd.DataFrame
+    total: int = 0  # steps of the whole run; 0 where nobody says
 
     @property
     def steps(self) -> int:
@@ -43,6 +47,7 @@ class RunFolder:
     notebooks: dict[str, Path] = field(default_factory=dict)  # executed, by name
     metrics: dict[str, dict] = field(default_factory=dict)  # by notebook
     benchmarks: dict[str, dict] = field(default_factory=dict)  # benchmark.json, by folder
+    summaries: dict[str, pd.DataFrame] = field(default_factory=dict)  # summary.csv of benchmarks, by its place in the run
     trainings: dict[str, Training] = field(default_factory=dict)
     figures: list[Path] = field(default_factory=list)
     videos: list[Path] = field(default_factory=list)
@@ -117,19 +122,23 @@ def read_run(folder: Path, expected: Sequence[str] = ()) -> RunFolder:
     run = RunFolder(folder)
     run.notebooks = {path.stem: path for path in sorted(folder.glob("*.ipynb")) if ".partial" not in path.name}
     partial = sorted(path.name.removesuffix(".partial.ipynb") for path in folder.glob("*.partial.ipynb"))
-    run.journal = attempt(run, folder / "run.json", read_json) or {}
+    run.journal = attempt(run, folder / "run.json", read_journal, {})
     for path in sorted(folder.glob("*.metrics.json")):
-        if isinstance(values := attempt(run, path, read_json), dict):
+        if (values := attempt(run, path, read_json)) is not None:
             run.metrics[path.name.removesuffix(".metrics.json")] = values
     for name, path in places(folder, "benchmark.json").items():
-        run.benchmarks[name or "benchmark"] = attempt(run, path, read_json) or {}
+        run.benchmarks[name or "benchmark"] = attempt(run, path, read_json, {})
+        for summary in (path.with_name("summary.csv"), folder / "summary.csv"):
+            if (frame := attempt(run, summary, read_summary)) is not None:
+                run.summaries[run.at(summary)] = frame
+                break
     for name in sorted({*places(folder, LOSSES), *places(folder, OPTIONS)}):
         place = folder / name
-        if (place / LOSSES).is_file() or (place / "newest.safetensors").is_file():  # else a job's options
-            run.trainings[name or "training"] = Training(
-                name or "training", place, attempt(run, place / OPTIONS, read_json) or {},
-                attempt(run, place / LOSSES, read_rows, pd.DataFrame()), attempt(run, place / VALIDATION, read_rows, pd.DataFrame()),
-            )  # fmt: skip
+        if (place / LOSSES).is_file() or (place / NEWEST).is_file():  # else a job's options
+            options = attempt(run, place / OPTIONS, read_json, {})
+            tables = (attempt(run, place / table, read_rows, pd.DataFrame()) for table in (LOSSES, VALIDATION))
+            total = options.get("steps") or attempt(run, place / NEWEST, read_total, 0)
+            run.trainings[name or "training"] = Training(name or "training", place, options, *tables, total)
     run.figures = sorted(folder.glob("figures/*.png"))
     run.videos = sorted(folder.glob("videos/*.mp4"))
     run.problems += missing(run, partial, expected if run.journal or partial else ())
@@ -148,9 +157,8 @@ def missing(run: RunFolder, partial: Sequence[str], expected: Sequence[str]) -> 
     for name in sorted(run.metrics.keys() - run.notebooks.keys() - set(partial)):
         yield f"There is no executed copy of {name}: it was run in JupyterLab, or another run of it was begun since."
     for training in run.trainings.values():
-        wanted = training.options.get("steps")
-        if isinstance(wanted, int) and training.steps < wanted:
-            yield f"The training {training.name} is not finished: {training.steps:,} of {wanted:,} steps are done."
+        if training.steps < training.total:
+            yield f"The training {training.name} is not finished: {training.steps:,} of {training.total:,} steps are done."
     lacks = {"metrics": run.metrics or run.benchmarks, "training curves": run.trainings, "figures": run.figures, "videos": run.videos}
     if names := [name for name, found in lacks.items() if not found]:
         yield f"This run has no {', no '.join(names)}."
@@ -167,16 +175,45 @@ def attempt(run: RunFolder, path: Path, read: Callable[[Path], Any], default: An
         return default
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path) -> dict[str, Any]:
+    """Values by name; `settings` and `versions`, where they are there, hold such again."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict) or not all(isinstance(values.get(name, {}), dict) for name in ("settings", "versions")):
+        raise ValueError("it does not hold values by name")
+    return values
+
+
+def read_journal(path: Path) -> dict[str, dict]:
+    """What `runner.Journal` wrote: for each notebook values by name."""
+    journal = read_json(path)
+    if not all(isinstance(entry, dict) for entry in journal.values()):
+        raise ValueError("it does not hold values by name for each notebook")
+    return journal
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """A CSV with a column `step`; empty where it has no rows yet."""
-    rows = pd.read_csv(path) if path.read_text(encoding="utf-8").strip() else pd.DataFrame()
+    """A CSV of numbers with a column `step`; empty where it has no rows yet."""
+    rows = pd.read_csv(path).apply(pd.to_numeric) if path.read_text(encoding="utf-8").strip() else pd.DataFrame()
     if len(rows.columns) and "step" not in rows:
         raise ValueError("it has no column step")
     return rows
+
+
+def read_summary(path: Path) -> pd.DataFrame:
+    """The scores of a benchmark, in which what is empty stays a text, but for a PSNR that is a number."""
+    rows = pd.read_csv(path, keep_default_na=False)
+    pd.to_numeric(rows.get("psnr"))
+    return rows
+
+
+def read_total(path: Path) -> int:
+    """Steps of a whole training, from the header of its newest checkpoint; 0 where that does not say."""
+    try:
+        with safe_open(path, framework="numpy") as stream:
+            meta = json.loads((stream.metadata() or {}).get("vae4d", "{}"))
+    except SafetensorError as error:
+        raise ValueError(f"it is not a whole safetensors file: {error}") from error
+    return meta.get("extra", {}).get("total", 0)
 
 
 def is_table(value: Any) -> bool:

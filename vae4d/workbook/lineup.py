@@ -10,8 +10,8 @@ import pandas as pd
 
 from ..checkpoint import shipped
 from ..clips.clip import SPLITS, Clip
-from ..clips.datasets import open_dataset, prepare_dataset
-from ..errors import ClipError, ConfigError, MissingInputError, Vae4dError
+from ..clips.datasets import ready_dataset
+from ..errors import ClipError, ConfigError, Vae4dError
 from ..evaluation.frame_folders import FrameFolderMethod
 from ..evaluation.identity import COLUMNS, FramePair, identity_tests
 from ..evaluation.methods import Method, ModelMethod, PairMethod, baselines, load_user_method
@@ -36,14 +36,11 @@ def scored_clips(settings: ScoreSettings) -> list[Clip]:
     A size that 01_data did not prepare is prepared here.
 
     Raises:
-        MissingInputError, ClipError, ConfigError, VideoError: see `open_dataset` and `prepare_dataset`.
+        MissingInputError, ClipError, ConfigError, VideoError: see `ready_dataset`.
     """
     clips: list[Clip] = []
     for size in settings.sizes:
-        try:
-            data = open_dataset(settings.dataset, size)
-        except MissingInputError:
-            data = prepare_dataset(settings.dataset, size, require=())
+        data = ready_dataset(settings.dataset, size)
         for split in SPLITS:
             part = own_first(data.split(split))
             long = [clip for clip in part if len(clip) > min(settings.gaps)]

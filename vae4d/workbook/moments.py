@@ -102,6 +102,16 @@ def beliefs(model: Model, first: Tensor, second: Tensor) -> Iterator[tuple[str, 
     motion = whole_motion(made).cpu()
     yield "motion", image_flow(motion, ["motion from frame 0 to frame 1"], full_colour(motion.numpy()))
     yield "depth", inverse_depths(made.depth, ["halfway"])
-    shares = dict(zip(("from frame 0", "from frame 1", "invented"), made.weights[0], strict=True))
-    yield "shares", share_maps(made.image[0], shares | {"moves by itself": made.own[0]})
-    yield "planes", density_planes(made.density[0], plane_depths(made.density.shape[1]))
+    yield "shares", shares(made)
+    yield "planes", planes(made)
+
+
+def shares(made: SharpSynthesis) -> Figure:
+    """Who made a pixel, and how much of its motion is its own."""
+    parts = dict(zip(("from frame 0", "from frame 1", "invented"), made.weights[0].clamp(0, 1), strict=True))
+    return share_maps(made.image[0], parts | {"moves by itself": made.own[0].clamp(0, 1)})
+
+
+def planes(made: SharpSynthesis) -> Figure:
+    """Which plane of the volume a pixel lies on."""
+    return density_planes(made.density[0], plane_depths(made.density.shape[1]))

@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ..checkpoint import locate
 from ..errors import ConfigError, MissingInputError
-from ..files import write_json
+from ..files import atomic_path, write_json
 from ..views.figures import save
 
 
@@ -117,10 +118,21 @@ class Workbook:
         self.laps[step], self._last = now - self._last, now
         print(f"{step}: {self.laps[step]:.1f} s; largest memory so far {peak_memory():.2f} GB")
 
-    def show(self, fig: Figure, name: str) -> None:
-        """Save a figure as `figures/<number of the notebook>_<name>.png` in the run's folder, and show it below the cell."""
-        save(fig, self.folder / "figures" / f"{self.name[:2]}_{name}.png")
-        display(fig)
+    def show(self, picture: Figure | Image.Image, name: str, text: str = "") -> None:
+        """Save a picture as `figures/<number of the notebook>_<name>.png` in the run's folder, and show it below the cell.
+
+        Args:
+            text: what it shows, for those who do not see it; by default its name.
+        """
+        path = self.folder / "figures" / f"{self.name[:2]}_{name}.png"
+        alt = {"alt": text or f"Figure: {name.replace('_', ' ')}"}
+        if isinstance(picture, Figure):
+            save(picture, path)
+            display(picture, metadata={"image/png": alt, "image/jpeg": alt})
+            return
+        with atomic_path(path) as partial:
+            picture.save(partial)
+        display({"image/png": path.read_bytes()}, raw=True, metadata={"image/png": alt})
 
     def link(self, path: Path, text: str) -> None:
         """Show a link to a file of the run, with a sentence about it."""
@@ -136,13 +148,13 @@ class Workbook:
         return path
 
 
-def display(value: Any) -> None:
-    """Show a value in the notebook; without IPython nothing happens."""
+def display(value: Any, **how: Any) -> None:
+    """Show a value in the notebook, `how` as IPython's `display` takes it; without IPython nothing happens."""
     try:
         from IPython.display import display as show
     except ImportError:
         return
-    show(value)
+    show(value, **how)
 
 
 def display_markdown(text: str) -> None:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..checkpoint import load_model
 from ..clips.clip import Clip
-from ..clips.datasets import open_dataset, prepare_dataset
+from ..clips.datasets import ready_dataset
 from ..config import choice
-from ..errors import ConfigError, MissingInputError
+from ..errors import ConfigError
 from ..evaluation.methods import blend
 from ..family import Model
 from ..files import atomic_path
@@ -82,10 +82,7 @@ def showcase(options: ShowcaseOptions) -> tuple[Path, Path]:
 
 def clip_of(options: ShowcaseOptions) -> Clip:
     """The clip, checked to show both frames in one shot."""
-    try:
-        data = open_dataset(options.dataset, options.input_size, options.data_root)
-    except MissingInputError:
-        data = prepare_dataset(options.dataset, options.input_size, options.data_root, None, require=())
+    data = ready_dataset(options.dataset, options.input_size, options.data_root, None)
     clips = {clip.name: clip for clip in data.clips}
     clip = clips[choice("clip", options.clip, clips)]
     if not any(options.start in shot and options.start + options.gap in shot for shot in clip.shots()):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..checkpoint import locate
-from ..clips.datasets import Dataset, open_dataset, prepare_dataset
+from ..clips.datasets import Dataset, ready_dataset
 from ..errors import AssetError, MissingInputError, VideoError
 from ..evaluation.predicted import samples_in, samples_of
 from ..evaluation.published import MEASURES, Scores, score
@@ -36,12 +36,9 @@ def data_of(options: JobOptions) -> Dataset:
     """The data set of a job; where 01_data did not prepare it, its test clips are prepared here.
 
     Raises:
-        MissingInputError, ClipError, ConfigError, VideoError: see `open_dataset` and `prepare_dataset`.
+        MissingInputError, ClipError, ConfigError, VideoError: see `ready_dataset`.
     """
-    try:
-        return open_dataset(options.dataset, options.input_size, **options.preparation)
-    except MissingInputError:
-        return prepare_dataset(options.dataset, options.input_size, require=("test",), **options.preparation)
+    return ready_dataset(options.dataset, options.input_size, require=("test",), **options.preparation)
 
 
 def interpolation(options: JobOptions) -> Path:

@@ -87,13 +87,13 @@ def run(profile: str = "quick", *, root: str | Path = ".", video: str | Path | N
 
 
 def pages(folder: Path, log: Log) -> None:
-    """Write the run's page and the one that compares runs (`gallery`); where that fails the run is none the worse."""
+    """Write the run's page and the one that compares runs (`gallery`); where that fails the run is none the worse, whatever the fault."""
     from .gallery import write_gallery
 
     try:
         write_gallery(folder.parent, folder.name)
-    except Vae4dError as error:
-        log(f"No index.html: {error}")
+    except Exception as error:  # another run's file may be damaged in any way, and must neither end this run nor hide why it failed
+        log(f"No index.html: {error if isinstance(error, Vae4dError) else f'{type(error).__name__}: {error}'}")
 
 
 def execute(step: Step, root: Path, folder: Path, cell_timeout: float, log: Log) -> None:

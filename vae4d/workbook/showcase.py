@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from ..clips.video_writer import write_video
 from ..errors import CheckpointError, ClipError, VideoError
 from ..faithful.model import VideoAutoencoder4D
 from ..family import Model
+from ..interface import Synthesis
+from ..sharp.model import SharpSynthesis
 from ..synthesis import interpolate, on_device, options_of, reconstruct
 from ..views.figures import pick
 from ..views.frames import frame_strip
@@ -138,7 +141,7 @@ def longest_shot(clip: Clip, limit: int = 0, least: int = 3) -> range:
     """
     longest = max(shots(clip, limit), key=len)
     if len(longest) < least:
-        remedy = "raise frame_limit or give a longer clip"
+        remedy = "raise frame_limit or give a longer clip" if limit else "give a longer clip"
         raise ClipError(f"The longest shot of {clip.name} has {len(longest)} frames, {least} are needed: {remedy}.")
     return longest
 
@@ -184,10 +187,20 @@ def reconstruct_clip(model: VideoAutoencoder4D, clip: Clip, reinit_k: int, limit
 
 
 @torch.inference_mode()
-def flow_between(model: Model, first: Tensor, second: Tensor, semantics: str = "repaired") -> Tensor:
-    """Voxel flow (D, h, w, 3) between two frames (3, H, W), on the CPU."""
+def flow_between(model: Model, first: Tensor, second: Tensor, semantics: str = "repaired") -> dict[str, Any]:
+    """The voxel flow between two frames (3, H, W), see `visible_flow`."""
     ends = (on_device(model, frame) for frame in (first, second))
-    return model.synthesise(*ends, **options_of(model, semantics, use_flow=True)).voxel_flow[0].cpu()
+    return visible_flow(model.synthesise(*ends, **options_of(model, semantics, use_flow=True)))
+
+
+def visible_flow(made: Synthesis) -> dict[str, Any]:
+    """What the views of voxel flow take: `flow` (D, h, w, 3) on the CPU from near to far, and `forward`, whether it says where voxels go.
+
+    A voxel of the sharp model counts by its share of the pixel: what lies on a plane that nobody sees is not trained, and may be long.
+    """
+    if isinstance(made, SharpSynthesis):
+        return {"flow": (made.voxel_flow[0] * made.density[0][..., None]).flip(0).cpu(), "forward": True}
+    return {"flow": made.voxel_flow[0].cpu(), "forward": False}
 
 
 @dataclass(frozen=True)

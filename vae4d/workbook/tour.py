@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clips.clip import Clip
-from ..clips.datasets import open_dataset, prepare_dataset
+from ..clips.datasets import ready_dataset
 from ..config import choice
-from ..errors import ConfigError, MissingInputError
+from ..errors import ConfigError
 from ..evaluation.scene_cases import SceneCase, scene_case
 from ..scenes import load_textures, motion, render
 from ..sharp.camera import displacement, rays, twist_matrix
@@ -47,7 +47,7 @@ class TourSettings:
     gap: int = 4  # frames from the first to the second
     pixel: tuple[float, ...] = (0.5, 0.5)  # row and column of the pixel that is asked about, as shares of the picture
     world: int = 0  # number of the first procedural world that is tried
-    motion: tuple[float, ...] = (4.0, 8.0)  # of the world, px of a picture 128 px wide: of the camera, and of objects by themselves
+    motion: tuple[float, ...] = (4.0, 8.0)  # least and most by which the world's camera and objects move, px of a picture 128 px wide
     textures: str = ""  # folder of photographs for it; empty takes scikit-image's
     interactive: bool = True  # False: no widgets, what they would show is saved
     device: str = "auto"
@@ -60,6 +60,8 @@ class TourSettings:
         for name in ("pixel", "motion"):
             if len(getattr(self, name)) != 2:
                 raise ConfigError(f"{name} is {list(getattr(self, name))}: give two numbers, such as {list(getattr(TourSettings, name))}.")
+        if not 0 < self.motion[0] <= self.motion[1]:
+            raise ConfigError(f"motion is {list(self.motion)}: give the least and the most in px, above 0, such as [4, 8].")
         if not all(0 <= part < 1 for part in self.pixel):
             raise ConfigError(f"pixel is {list(self.pixel)}: give row and column as shares of the picture, from 0 to below 1.")
 
@@ -74,12 +76,9 @@ def clip_of(settings: TourSettings) -> Clip:
     no split is test). What is not prepared is prepared.
 
     Raises:
-        ConfigError: no clip of that name. ClipError: none long enough. Others: see `prepare_dataset`.
+        ConfigError: no clip of that name. ClipError: none long enough. Others: see `ready_dataset`.
     """
-    try:
-        data = open_dataset(settings.dataset, settings.input_size)
-    except MissingInputError:
-        data = prepare_dataset(settings.dataset, settings.input_size, require=())
+    data = ready_dataset(settings.dataset, settings.input_size)
     clips = {clip.name: clip for clip in own_first(distinct(data.clips))}
     if settings.clip:
         return usable([clips[choice("clip", settings.clip, clips)]])[0]

@@ -1,4 +1,4 @@
-"""How well the sharp model does on the two worlds of notebook 07, gap by gap.
+"""How well the sharp model does on the clip and the world of notebook 07, gap by gap.
 
 Conventions as in tour.py. A world has `STEP` frames in a unit of its time, over which its motion is measured, and goes on after it.
 """
