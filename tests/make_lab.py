@@ -95,6 +95,14 @@ class LabPage:
         self.page.goto(f"{self.address}/lab/workspaces/{name}/tree/{name}.ipynb?reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
+        # Cells that are run before the kernel has heard of this page make JupyterLab ask for a kernel.
+        while not any(found["kernel"]["connections"] and found["kernel"]["execution_state"] == "idle" for found in self.sessions(name)):
+            self.page.wait_for_timeout(200)
+
+    def sessions(self, name: str) -> list[dict]:
+        """The server's sessions of a notebook."""
+        with urllib.request.urlopen(f"{self.address}/api/sessions") as answer:
+            return [session for session in json.load(answer) if session["path"] == f"{name}.ipynb"]
 
     def start(self) -> None:
         """Run all cells; it waits until the first one has begun."""
