@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Packages whose import has another name.
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image"}
-LAZY = ("av", "cv2", "evo", "imagehash", "imageio_ffmpeg", "jinja2", "lpips")
-LAZY += ("papermill", "nbclient", "nbformat", "IPython", "ipywidgets", "jupyterlab", "k3d")
+LAZY = ("anywidget", "av", "cv2", "evo", "imagehash", "imageio_ffmpeg", "jinja2", "lpips")
+LAZY += ("papermill", "traitlets", "nbclient", "nbformat", "IPython", "ipywidgets", "jupyterlab", "k3d")
 
 
 def declared() -> dict[str, Requirement]:
