@@ -110,6 +110,16 @@ def test_a_row_silences_its_losses_and_draws_its_own_batches(tmp_path):
     assert (runs["warp"].source.seed, runs["other draw"].source.seed) == (0, 1)
 
 
+def test_a_row_without_gradients_never_learns_to_trust_them(tmp_path):
+    settings = AblationSettings(run_dir=str(tmp_path), size=64, worlds=1, bsize=2, data_root=str(tmp_path), device="cpu")
+    trust = {}
+    for name in ("pyramid", WHOLE):
+        run = VariantRun(dataclasses.replace(settings.training(name), worlds=0), lambda line: None)
+        run.one_step(0)
+        trust[name] = float(run.model.subpixel.trust)
+    assert trust["pyramid"] == 0 and trust[WHOLE] != 0
+
+
 def test_a_variant_as_a_method_keeps_what_it_lacks(tmp_path):
     path = save_checkpoint(tmp_path / "row.safetensors", shaken(variant("1 plane")), "sharp")
     method = VariantMethod("1 plane", path)

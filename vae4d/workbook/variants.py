@@ -87,9 +87,8 @@ class Ablated(SharpAutoencoder4D):
             self.fusion.out.register_forward_hook(functools.partial(overwritten, channels=slice(8, 12), value=-20.0))
         if "residual" in lacks:
             self.fusion.out.register_forward_hook(functools.partial(overwritten, channels=slice(12, 24), value=0.0))
-
         if "gradients" in lacks:
-            self.subpixel.trust.data.zero_().requires_grad_(False)
+            self.subpixel.trust.requires_grad_(False)  # it starts at none
 
     def encode(self, frame: Tensor, levels: int | None = None) -> Encoded:
         return super().encode(frame, 2 if "pyramid" in self.lacks else levels)
