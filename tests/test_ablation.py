@@ -116,7 +116,7 @@ def test_a_row_without_gradients_never_learns_to_trust_them(tmp_path):
     for name in ("pyramid", WHOLE):
         run = VariantRun(dataclasses.replace(settings.training(name), worlds=0), lambda line: None)
         run.one_step(0)
-        trust[name] = float(run.model.subpixel.trust)
+        trust[name] = run.model.subpixel.trust.item()
     assert trust["pyramid"] == 0 and trust[WHOLE] != 0
 
 
