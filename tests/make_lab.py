@@ -99,10 +99,16 @@ class LabPage:
         while not any(found["kernel"]["connections"] and found["kernel"]["execution_state"] == "idle" for found in self.sessions(name)):
             self.page.wait_for_timeout(200)
 
-    def sessions(self, name: str) -> list[dict]:
-        """The server's sessions of a notebook."""
+    def sessions(self, name: str = "") -> list[dict]:
+        """The server's sessions of a notebook, or all."""
         with urllib.request.urlopen(f"{self.address}/api/sessions") as answer:
-            return [session for session in json.load(answer) if session["path"] == f"{name}.ipynb"]
+            return [session for session in json.load(answer) if name in ("", session["path"].removesuffix(".ipynb"))]
+
+    def close(self) -> None:
+        """Close the page, and end its kernel."""
+        self.page.close()
+        for session in self.sessions():
+            urllib.request.urlopen(urllib.request.Request(f"{self.address}/api/sessions/{session['id']}", method="DELETE")).close()
 
     def start(self) -> None:
         """Run all cells; it waits until the first one has begun."""
