@@ -61,7 +61,8 @@ class Live:
         self.folder, self.sample = folder, sample
         self.text = w.HTML(value=status("Preparing \u2026"))
         self.bar = w.IntProgress(description="training", max=1, layout=w.Layout(width="100%", max_width="760px"))
-        self.curves, self.picture = (w.Image(format="png", layout=w.Layout(max_width="100%", display="none")) for _ in range(2))
+        layouts = (w.Layout(max_width="100%", align_self="flex-start", display="none") for _ in range(2))
+        self.curves, self.picture = (w.Image(format="png", layout=layout) for layout in layouts)
         self.panel = w.VBox([self.text, self.bar, self.curves, self.picture])
         self._first: tuple[int, float] | None = None  # step and moment of the first row
         self._said = self._drawn = 0.0  # when there was a text, and a drawing
