@@ -24,6 +24,8 @@ GUESSED = 0.35  # error of an inverse depth that a network guessed, of itself
 LEAST = 1e-3  # weight of a pixel that certainly moves by itself
 SPREADS = (0.25, 0.08, 0.03)  # radii of the grids of directions around the best one
 REWEIGHTED = 3  # rounds of robust weights
+STRICTER = 0.3  # of `TOLD`, where what moves by itself is known
+POINTS = 16  # a side, about, at which directions are compared: more take longer, and tell no more
 DAMPING = 1e-6  # of the normal equations: a twist that the motion does not tell stays at nothing
 
 
@@ -87,7 +89,7 @@ def solve_twist(motion: Tensor, ray: Tensor, z: Tensor, weight: Tensor, xi: Tens
         return torch.linalg.solve(normal, weighted @ motion.flatten(1)[..., None])[..., 0]
 
 
-def search_twist(motion: Tensor, ray: Tensor) -> tuple[Tensor, Tensor]:
+def search_twist(motion: Tensor, ray: Tensor, before: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
     """The twist (B, 6) that explains a motion best whatever the depth, and the inverse depth (B, H, W) that goes with it; without gradient.
 
     For a direction of translation, the motion across it is turned by rotation alone, linear in omega: so every direction of a grid gets its
@@ -96,51 +98,58 @@ def search_twist(motion: Tensor, ray: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         motion: (B, 2, H, W) motion of rays. ray: (B, 2, H, W).
+        before: still (B, H, W) in (0, 1) and a twist (B, 6), where a round before found them: pixels that move by themselves hardly count
+            then, the others are taken at their word, and the twist's direction is tried as well.
     """
     with torch.no_grad(), full_precision(motion):
         motion = motion.float()
-        flat = motion.flatten(2)
-        j = jacobian(ray, torch.ones_like(ray[:, 0])).flatten(3)
-        sliding, turning = j[:, :, :3], j[:, :, 3:]
+        step = max(1, min(motion.shape[-2:]) // POINTS)
+        few, at = motion[..., ::step, ::step], ray[..., ::step, ::step]
         hemisphere, around = directions(motion.device)
-        tried = hemisphere.expand(len(motion), -1, -1)
+        given, told, tried = torch.ones_like(few[:, 0]), TOLD, hemisphere.expand(len(motion), -1, -1)
+        if before is not None:
+            given, told = before[0].float()[:, ::step, ::step] + LEAST, STRICTER * TOLD
+            tried = torch.cat([tried, torch.nn.functional.normalize(before[1][:, None, :3], dim=2)], dim=1)
+        j = jacobian(at, torch.ones_like(given)).flatten(3)
         for spread in (*SPREADS, 0.0):
-            omega, cost = rotations(tried, flat, sliding, turning)
+            omega, cost = rotations(tried, few.flatten(2), j[:, :, :3], j[:, :, 3:], given.flatten(1), told)
             best = cost.argmin(dim=1)
             index = torch.arange(len(motion), device=motion.device)
             direction, omega = tried[index, best], omega[index, best]
             if spread:
                 tried = torch.nn.functional.normalize(direction[:, None] + spread * around, dim=2)
-        along = torch.einsum("bcip,bi->bcp", sliding, direction)
-        rest = flat - torch.einsum("bcip,bi->bcp", turning, omega)
+        j = jacobian(ray, torch.ones_like(motion[:, 0]))
+        along = torch.einsum("bcihw,bi->bchw", j[:, :, :3], direction)
+        rest = motion - torch.einsum("bcihw,bi->bchw", j[:, :, 3:], omega)
         length, product = along.square().sum(1), (along * rest).sum(1)
         # The scene lies in front of the camera: most points say which way it goes.
-        sign = torch.where((product / (product.abs() + TOLD)).sum(1, keepdim=True) < 0, -1.0, 1.0)
-        depth = sign * product / (length + 1e-4)
-        scale = depth.clamp_min(0).median(dim=1, keepdim=True).values.clamp_min(1e-6)
-        inverse = (depth / scale).clamp(0.05, 10)
-        return torch.cat([direction * sign * scale, omega], dim=1), inverse.unflatten(1, motion.shape[-2:])
+        sign = torch.where((product / (product.abs() + TOLD)).sum(dim=(1, 2)) < 0, -1.0, 1.0)[:, None]
+        depth = sign[..., None] * product / (length + 1e-4)
+        scale = depth.flatten(1).clamp_min(0).median(dim=1, keepdim=True).values.clamp_min(1e-6)
+        return torch.cat([direction * sign * scale, omega], dim=1), (depth / scale[..., None]).clamp(0.05, 10)
 
 
-def rotations(tried: Tensor, motion: Tensor, sliding: Tensor, turning: Tensor) -> tuple[Tensor, Tensor]:
+def rotations(tried: Tensor, motion: Tensor, sliding: Tensor, turning: Tensor, given: Tensor, told: float) -> tuple[Tensor, Tensor]:
     """For directions of translation (B, K, 3) the best rotations (B, K, 3), and their robust costs (B, K).
 
     Args:
         motion: (B, 2, P). sliding, turning: (B, 2, 3, P), the Jacobian's halves at inverse depth 1.
+        given: (B, P) weights. told: squared motion that, left over, counts by half.
     """
     along = torch.einsum("bcip,bki->bkcp", sliding, tried)
     across = torch.stack([-along[:, :, 1], along[:, :, 0]], dim=2)
     across = across / (across.square().sum(2, keepdim=True).sqrt() + 0.05)  # near the focus of expansion no direction is told
     rows = torch.einsum("bkcp,bcip->bkpi", across, turning)
     wanted = torch.einsum("bkcp,bcp->bkp", across, motion)
-    weight = torch.ones_like(wanted)
+    given = given[:, None]
+    weight = given.expand_as(wanted)
     for _ in range(REWEIGHTED):
         weighted = rows * weight[..., None]
         normal = weighted.transpose(2, 3) @ rows + DAMPING * torch.eye(3, device=rows.device)
         omega = torch.linalg.solve(normal, weighted.transpose(2, 3) @ wanted[..., None])
         squared = (wanted - (rows @ omega)[..., 0]).square()
-        weight = (TOLD / (TOLD + squared)).square()
-    return omega[..., 0], (squared / (squared + TOLD)).sum(-1)
+        weight = given * (told / (told + squared)).square()
+    return omega[..., 0], (given * squared / (squared + told)).sum(-1)
 
 
 def directions(device: torch.device) -> tuple[Tensor, Tensor]:

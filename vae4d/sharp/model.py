@@ -47,6 +47,7 @@ from .volume import Scene, Volume
 
 NOMINAL_FOCAL = 1.0  # widths of the picture, where nobody knows better
 ROUNDS = 3  # of depth and camera in turn
+REFINED = 3  # times that the camera is solved in a round, each from the answer before
 COARSEST = 8  # cells a side, at least, of the coarsest level of matching
 SMALLEST = 16  # pixels a side of a frame
 SAME = 1e-5  # mean difference of two frames at which half of what is found counts: equal frames have no motion
@@ -183,7 +184,10 @@ class SharpAutoencoder4D(nn.Module):
             known = evidence(flow, ray, depth, xi)
             prior, still = self.geometry(mean, flow, resized(torch.cat([hidden, told], dim=1), 0.5), ray, known)
             depth = prior.exp()
-            xi = solve_twist(flow, ray, depth, still, xi)
+            if not rounds:
+                xi = search_twist(flow, ray, (still, xi))[0]  # anew, now that what moves by itself is known
+            for _ in range(REFINED):
+                xi = solve_twist(flow, ray, depth, still, xi)
             rounds.append(Solved(prior, still, xi))
         return Pair(matched, motion, hidden, tuple(rounds))
 

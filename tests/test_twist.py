@@ -1,0 +1,57 @@
+"""The search for the camera's twist: whatever the depth, and in spite of what moves by itself."""
+
+import math
+
+import pytest
+import torch
+
+from vae4d.sharp.camera import displacement, rays, search_twist, twist_matrix
+
+TURN = torch.tensor([[0.01, -0.02, 0.005], [0.0, 0.015, -0.01]])
+SLIDE = torch.tensor([[0.05, 0.0, 0.02], [-0.01, 0.04, 0.0]])
+
+
+def degrees(xi: torch.Tensor) -> float:
+    """The largest error of a rotation."""
+    return math.degrees(float((xi[:, 3:] - TURN).norm(dim=1).max()))
+
+
+@pytest.fixture
+def pair():
+    """Rays and inverse depths of 2 pairs of 24 x 32 cells, and the motion between their cameras, seen half-way, as matching gives it."""
+    ray = rays(24, 32, torch.tensor([1.0, 1.3]))
+    z = 0.5 + torch.rand(2, 24, 32, generator=torch.Generator().manual_seed(0))
+    z = z / z.flatten(1).median(1).values[:, None, None]
+    half = torch.cat([SLIDE, TURN], dim=1) / 2
+    return ray, z, displacement(twist_matrix(half).inverse(), ray, z) - displacement(twist_matrix(half), ray, z)
+
+
+def test_the_camera_is_found_whatever_the_depth(pair):
+    ray, z, motion = pair
+    xi, depth = search_twist(motion, ray)
+    assert degrees(xi) < 0.4 and torch.allclose(xi[:, :3], SLIDE, atol=0.008)  # a search on a grid: near, not exact
+    assert degrees(search_twist(motion, ray, (torch.ones_like(z), xi))[0]) < 0.06
+    told = depth.flatten(1).quantile(torch.tensor([0.1, 0.9]), dim=1)
+    assert torch.allclose(told, z.flatten(1).quantile(torch.tensor([0.1, 0.9]), dim=1), rtol=0.25)
+
+
+def test_what_moves_by_itself_misleads_until_it_is_known(pair):
+    ray, z, motion = pair
+    still = torch.ones_like(z)
+    still[:, 6:22, 4:22] = 0  # two fifths of the picture
+    own = motion + (1 - still)[:, None] * torch.tensor([0.02, -0.03])[None, :, None, None]
+    xi, _ = search_twist(own, ray)
+    again, _ = search_twist(own, ray, (still, xi))
+    assert degrees(xi) > 0.3 > 0.06 > degrees(again)
+
+
+def test_what_a_round_before_found_is_tried_too(pair):
+    ray, _, motion = pair
+    true = torch.cat([SLIDE, TURN], dim=1)
+    assert degrees(search_twist(motion, ray, (torch.ones_like(ray[:, 0]), true))[0]) < 0.01
+
+
+def test_no_motion_is_no_twist(pair):
+    ray, *_ = pair
+    xi, depth = search_twist(torch.zeros_like(ray), ray)
+    assert not xi[:, 3:].any() and xi.abs().max() < 1e-5 and depth.isfinite().all()
