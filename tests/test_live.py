@@ -11,12 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from make_clips import pictures, save_images
 from PIL import Image
 
+from vae4d.clips.datasets import prepare_dataset
+from vae4d.evaluation.benchmark import benchmark
+from vae4d.evaluation.methods import baselines
+from vae4d.progress import Line
 from vae4d.sharp.training import SharpTrainConfig, train_sharp
 from vae4d.training.runlog import result_of
 from vae4d.workbook import live
-from vae4d.workbook.live import Live, watched
+from vae4d.workbook.live import Bar, Live, watched
 
 FRAMES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -103,3 +108,46 @@ def test_an_error_of_the_training_is_raised_and_named(tmp_path, shown):
     with pytest.raises(RuntimeError, match="boom"):
         watched(failing, SimpleNamespace(savepath=tmp_path), between, interactive=True)
     assert "Stopped by an error." in shown[0].children[0].value
+
+
+def test_a_bar_follows_the_work_and_forgets_no_line(monkeypatch, capsys):
+    panels, cells = [], [1, 1, 1, 1, 2]
+    monkeypatch.setattr(live, "display", panels.append)
+    monkeypatch.setattr(live, "OFTEN", 0)
+    monkeypatch.setattr(live, "running_cell", lambda: cells[0])
+    bar = Bar()
+    bar("left out: a & b")
+    assert capsys.readouterr().out == "left out: a & b\n" and not panels
+    bar(Line("[1/4] <one>: FAILED.", 0.25))
+    bar(Line("[2/4] two", 0.5))
+    progress, text = panels[0].children
+    assert progress.value == 0.5 and "[2/4] two" in text.value and "&lt;one&gt;: FAILED." in text.value and "2 lines" in text.value
+    cells[0] = 2
+    bar(Line("all", 1.0))
+    assert len(panels) == 2 and panels[1].children[0].value == 1 and progress.value == 0.5  # a cell's bar stays as it ended
+    assert "FAILED" not in panels[1].children[1].value
+
+
+def test_a_bar_is_not_redrawn_at_every_line_but_at_the_last(monkeypatch):
+    panels = []
+    monkeypatch.setattr(live, "display", panels.append)
+    monkeypatch.setattr(live, "running_cell", lambda: 1)
+    monkeypatch.setattr(live, "OFTEN", 1e6)
+    bar = Bar()
+    for number in range(1, 4):
+        bar(Line(f"{number}", number / 3))
+    progress, text = panels[0].children
+    assert progress.value == 1 and all(f"\n{n}" in text.value.replace("<pre>", "\n") for n in (1, 2, 3))
+
+
+def test_long_work_says_how_far_it_is(tmp_path):
+    """Preparation and benchmark: shares that rise to the whole."""
+    said: list[str] = []
+    for seed in range(3):
+        save_images(tmp_path / "set" / "test" / f"walk{seed}", pictures(5, seed=seed))
+    data = prepare_dataset(tmp_path / "set", 32, tmp_path / "data", said.append, ("test",))
+    assert [line.share for line in said if isinstance(line, Line)] == pytest.approx([1 / 3, 2 / 3, 1])
+    said.clear()
+    benchmark(data.split("test"), baselines(["linear blend"]), [2, 4], tmp_path / "scores", lpips=False, progress=said.append)
+    scored = [line.share for line in said if isinstance(line, Line)]
+    assert scored == sorted(scored) and len(scored) == 6 and scored[0] < 0.5 and scored[-1] == 1

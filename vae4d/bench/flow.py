@@ -26,10 +26,10 @@ from ..faithful.flow_stage import FlowStage
 from ..faithful.model import VideoAutoencoder4D
 from ..faithful.repairs import PUBLISHED
 from ..perceptual import PerceptualLoss, VGGFeatures
+from ..progress import Say
 from ..workbook.notebook import peak_memory
 
 T = TypeVar("T")
-Say = Callable[[str], None]
 Step = Callable[[str], float]  # does one substep and returns its loss
 SUBSTEPS = {"begin": 1, "reconstruction 1": 1, "reconstruction 2": 4, "forward 1": 2, "forward 2": 4}  # how many an iteration has of each
 OURS, BFLOAT16, FROZEN, ALL = "ours, chunk 2", "ours in bfloat16", "naive, frozen weights", "naive, gradients for all weights"

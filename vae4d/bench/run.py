@@ -25,10 +25,11 @@ from ..evaluation.scoring import score_method
 from ..faithful import naive
 from ..faithful.train import TrainConfig, train
 from ..perceptual import load_lpips
+from ..progress import Say
 from ..scenes import WorldOptions, generate, load_textures, motion, render
 from ..synthesis import interpolate
 from ..workbook.notebook import peak_memory
-from .flow import Say, flow_stage_against_naive, in_turn
+from .flow import flow_stage_against_naive, in_turn
 from .sharp import sharp
 
 

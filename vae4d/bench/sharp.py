@@ -17,8 +17,9 @@ from ..checkpoint import build_model
 from ..evaluation.methods import Pair
 from ..evaluation.minterpolate import Minterpolate
 from ..evaluation.optical_flow import FlowWarp, dis_flow
+from ..progress import Say
 from ..sharp.model import Encoded, SharpAutoencoder4D
-from .flow import Say, apart, in_turn, own_peak
+from .flow import apart, in_turn, own_peak
 
 AIM = 120  # ms for a frame of 256 px on 2 cores
 SIZES = ((256, 256), (720, 1280), (1080, 1920))  # rows, columns

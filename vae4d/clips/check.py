@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import ClipError, MissingInputError, VideoError
+from ..progress import Say
 from .clip import SPLITS
 from .entries import SourceEntry
 from .layouts import LAYOUTS, named
@@ -18,7 +18,7 @@ from .sources import search
 OPENED = 200  # sources that are opened, spread evenly; opening all of a large data set takes long
 
 
-def check_dataset(dataset: str | Path, data_root: str | Path = "data", every: bool = False, say: Callable[[str], None] = print) -> None:
+def check_dataset(dataset: str | Path, data_root: str | Path = "data", every: bool = False, say: Say = print) -> None:
     """Print what a data set should look like and what is there, in plain lines to `say`, and return where it can be prepared.
 
     Args:

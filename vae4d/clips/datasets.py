@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import numpy as np
 from .. import parallel
 from ..errors import ClipError, ConfigError, MissingInputError, VideoError
 from ..files import write_json
+from ..progress import Say
 from .cache import kind_of
 from .clip import SPLITS, Clip
 from .decoding import Examined, Form, decode, examine
@@ -64,7 +65,7 @@ def prepare_dataset(
     dataset: str | Path,
     size: int,
     data_root: str | Path = "data",
-    progress: Callable[[str], None] | None = print,
+    progress: Say | None = print,
     require: Sequence[str] = SPLITS,
     square_pixels: bool = False,
     squash: bool = False,
@@ -178,7 +179,7 @@ def open_dataset(
     return prepared if own_splits else prepared.published()
 
 
-def ready_dataset(dataset: str | Path, size: int, data_root: str | Path = "data", progress: Callable[[str], None] | None = print,
+def ready_dataset(dataset: str | Path, size: int, data_root: str | Path = "data", progress: Say | None = print,
                   require: Sequence[str] = (), video_limit: int = 0, **form: bool) -> Dataset:  # fmt: skip
     """Open a data set, or prepare it where that was not done yet; arguments and errors as `open_dataset` and `prepare_dataset`.
 

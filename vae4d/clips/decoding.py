@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 from .. import parallel
 from ..errors import VideoError
 from ..evaluation.processes import spread
+from ..progress import Line, Say
 from .cache import prepare
 from .clip import Clip
 from .entries import SourceEntry
@@ -41,11 +42,11 @@ class Examined(NamedTuple):
     fault: str
 
 
-def examine(entries: Sequence[SourceEntry], digests: Digests, workers: int, say: Callable[[str], None]) -> list[Examined]:
+def examine(entries: Sequence[SourceEntry], digests: Digests, workers: int, say: Say) -> list[Examined]:
     """What each of the entries is, in their order; every process of a launch gets the whole list. `digests` is completed."""
     tasks = parallel.share([(number, entry, _remembered(entry, digests)) for number, entry in enumerate(entries)])
     found: list[tuple[int, Examined, Digests]] = []
-    report = _reporter("Reading all sources once", say, "sources")
+    report = _reporter("Reading all sources once", say, unit="sources")
     for task, result in _spread(tasks, _examine, workers if len(tasks) >= MANY else 1):
         report(len(found), len(tasks))
         found.append((task[0], *(result or (Examined("", f"{task[1].path} {DIED}."), {}))))
@@ -57,19 +58,26 @@ def examine(entries: Sequence[SourceEntry], digests: Digests, workers: int, say:
 
 
 def decode(
-    entries: Sequence[tuple[str, SourceEntry, str]], form: Form, workers: int, say: Callable[[str], None]
+    entries: Sequence[tuple[str, SourceEntry, str]], form: Form, workers: int, say: Say
 ) -> Iterator[tuple[str, Path | str]]:
     """(label, prepared folder or why there is none) of every (label, entry, digest); each process of a launch gets all, in any order.
 
     Lines on the progress go to `say`: from this process, and within a source only where there are no worker processes.
     """
-    done = []
-    work = functools.partial(_decode, form=form, say=say if workers < 2 else None)
-    for task, result in _spread(parallel.share(entries), work, workers):
+    done: list[tuple[str, Path | str]] = []
+    mine = parallel.share(entries)
+
+    def within(line: str) -> None:
+        """A line of one source, as one of all."""
+        say(Line(line, (len(done) + getattr(line, "share", 0.0)) / len(mine)))
+
+    work = functools.partial(_decode, form=form, say=within if workers < 2 else None)
+    for task, result in _spread(mine, work, workers):
         label, entry, _ = task
         result = f"{entry.path} {DIED}." if result is None else result
-        say(f"{label}: left out. {result}" if isinstance(result, str) else f"{label}: {described(Clip.open(result))}")
         done.append((label, result))
+        what = f"left out. {result}" if isinstance(result, str) else described(Clip.open(result))
+        say(Line(f"{label}: {what}", len(done) / len(mine)))
     yield from parallel.gathered(done)
 
 
@@ -97,7 +105,7 @@ def _examine(task: tuple[int, SourceEntry, Digests]) -> tuple[Examined, Digests]
         return Examined("", str(error)), {}
 
 
-def _decode(task: tuple[str, SourceEntry, str], form: Form, say: Callable[[str], None] | None) -> Path | str:
+def _decode(task: tuple[str, SourceEntry, str], form: Form, say: Say | None) -> Path | str:
     label, entry, digest = task
     try:
         clip = prepare(
@@ -109,7 +117,7 @@ def _decode(task: tuple[str, SourceEntry, str], form: Form, say: Callable[[str],
     return clip.folder
 
 
-def _reporter(label: str, say: Callable[[str], None], unit: str = "frames decoded") -> Callable[[int, int | None], None]:
+def _reporter(label: str, say: Say, unit: str = "frames decoded") -> Callable[[int, int | None], None]:
     """Progress as a plain line every few seconds."""
     last = time.monotonic()
 
@@ -117,6 +125,7 @@ def _reporter(label: str, say: Callable[[str], None], unit: str = "frames decode
         nonlocal last
         if time.monotonic() - last >= PAUSE:
             last = time.monotonic()
-            say(f"{label}: {done} of {total or '?'} {unit}")
+            said = f"{label}: {done} of {total or '?'} {unit}"
+            say(Line(said, done / total) if total else said)
 
     return report

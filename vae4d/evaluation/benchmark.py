@@ -12,7 +12,7 @@ benchmark.json); with splits="all" on all, and each clip of another split is the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..clips.clip import Clip
 from ..config import choice
 from ..errors import ClipError, ConfigError, MethodError, MissingInputError
 from ..parallel import processes, rank, share, wait
+from ..progress import Line, Say
 from . import record
 from .leaks import THRESHOLD, find_leaks, leak_sentence
 from .methods import Method
@@ -33,8 +34,6 @@ from .units import Outcome, Unit, crash, lpips_model, read, safe_name, score_uni
 
 SPLIT_RULES = ("auto", "test", "all")
 REFERENCES = ("linear blend", "DIS")  # methods that the others are compared with
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Results:
@@ -181,8 +180,8 @@ def _run(units: Sequence[Unit], workers: int, lasting: set[str], progress: Say) 
             ready += weight(unit)
             minutes = (time.monotonic() - began) * (total - ready) / ready / 60
             ended = f"FAILED. {outcome.failure['message']}" if outcome.failure else f"{unit.frames} frames in {outcome.seconds:.1f} s"
-            progress(f"[{number}/{len(some)}] {unit}: {ended}, about {minutes:.0f} min left" if minutes >= 0.5 else
-                     f"[{number}/{len(some)}] {unit}: {ended}")  # fmt: skip
+            left = f", about {minutes:.0f} min left" if minutes >= 0.5 else ""
+            progress(Line(f"[{number}/{len(some)}] {unit}: {ended}{left}", ready / total))
 
     def portable_unit(unit: Unit) -> bool:
         return portable[unit.name] and unit.clip.folder.is_dir()

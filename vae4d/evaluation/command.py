@@ -18,7 +18,8 @@ from ..clips.clip import Clip
 from ..clips.datasets import prepare_dataset
 from ..errors import ClipError, ConfigError, MissingInputError
 from ..parallel import rank
-from .benchmark import SPLIT_RULES, Results, Say, benchmark, wanted
+from ..progress import Say
+from .benchmark import SPLIT_RULES, Results, benchmark, wanted
 from .frame_folders import FrameFolderMethod, export_given
 from .methods import BASELINES, Method, ModelMethod, baselines, load_user_method
 from .record import labels_of

@@ -8,7 +8,6 @@ defect table: published, world-to-camera matrices are taken for camera poses.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from ..errors import ClipError, MissingInputError
 from ..faithful.repairs import Repairs
 from ..files import write_text
 from ..parallel import rank, wait
+from ..progress import Say
 from .pose_errors import LEAST, ape, rotation_error
 
 COLUMNS = ["id", "rmse", "mean", "max", "rotation_error", "poses"]
@@ -31,7 +31,7 @@ def holds_paths(folder: str | Path) -> bool:
 
 
 def score_poses(
-    folder: str | Path, output: str | Path, semantics: str | Repairs = "repaired", progress: Callable[[str], None] | None = print
+    folder: str | Path, output: str | Path, semantics: str | Repairs = "repaired", progress: Say | None = print
 ) -> pd.DataFrame:
     """Write `poses.csv` into the folder `output`, print means and standard deviations (divisor n), and return the table.
 

@@ -18,7 +18,7 @@ the videos.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -36,10 +36,10 @@ from ..files import write_json, write_text
 from ..jobs.options import device_of
 from ..parallel import gathered, rank, share, wait
 from ..perceptual import VGGFeatures, load_lpips
+from ..progress import Line, Say
 from .predicted import Sample, samples_in
 from .scoring import one_thread
 
-Say = Callable[[str], None]
 MEASURES = {"psnr": max, "ssim": max, "vgg_cosine": min, "lpips": min}  # by name, which of two values is the better one
 BATCH = 8  # frames that go through the networks at once
 
@@ -92,7 +92,8 @@ def score(
     with one_thread():
         for count, sample in enumerate(mine, 1):
             rows.append({"id": sample.name} | measured(sample, *networks, honest))
-            say(f"[{count}/{len(mine)}] {sample.name}: PSNR {rows[-1]['psnr']:.2f} dB, SSIM {rows[-1]['ssim']:.4f}")
+            found = f"PSNR {rows[-1]['psnr']:.2f} dB, SSIM {rows[-1]['ssim']:.4f}"
+            say(Line(f"[{count}/{len(mine)}] {sample.name}: {found}", count / len(mine)))
     rows = sorted(gathered(rows), key=lambda row: row["id"])
     lossy = [sample.name for sample in samples if sample.lossy]
     table, record = _summary(rows, lossy, honest, take_every_other)

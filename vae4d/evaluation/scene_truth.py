@@ -26,6 +26,7 @@ import pandas as pd
 
 from ..errors import ConfigError, MethodError
 from ..files import atomic_path, sha256
+from ..progress import Line, Say
 from ..scenes.textures import Textures, load_textures
 from . import record
 from .estimates import Estimator
@@ -73,7 +74,7 @@ def score_scenes(
     size: int = 128,
     seed: int = 0,
     textures: Textures | None = None,
-    progress: Callable[[str], None] = print,
+    progress: Say = print,
 ) -> SceneScores:
     """Score methods (frames in between) and estimators (flow, depth, pose, new views) on held-out worlds; one name may be both.
 
@@ -113,7 +114,8 @@ def score_scenes(
         traces += [f"{failure['message']}\n{trace}" for failure, trace in failed]
         for failure, _ in failed:
             progress(f"{failure['method']}, {failure['bin']}: FAILED. {failure['message']}")
-        progress(f"Scenes, {label_of(limits)}: {worlds_per_bin} worlds, {len(waiting)} of {len(here)} rows scored, the rest was there.")
+        said = f"Scenes, {label_of(limits)}: {worlds_per_bin} worlds, {len(waiting)} of {len(here)} rows scored, the rest was there."
+        progress(Line(said, (1 + list(bins).index(limits)) / len(bins)))
     lost = {(failure["bin"], failure["part"]) for failure in failures}
     done = [unit for unit in units if (label_of(unit.bin), unit.part.name) not in lost]
     scores = pd.concat([_read(unit) for unit in done], ignore_index=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..clips.clip import Clip
+from ..progress import Say
 from ..synthesis import orbit
 from . import modes, uploads
 from .canvas import as_png
@@ -25,8 +26,6 @@ from .replies import Pause, download, said, sentence
 
 STEPS = 48  # of the slider of t, about: a whole number of them falls on every frame
 LONGEST = 24  # frames between the two of a pair, on the slider
-
-Say = Callable[[str], None]
 
 
 class Panel:

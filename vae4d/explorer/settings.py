@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ..config import choice
 from ..errors import ClipError, ConfigError
 from ..evaluation.methods import blend
 from ..evaluation.optical_flow import FlowWarp, dis_flow
+from ..progress import Say
 from ..workbook.settings import at_least, check_size
 from ..workbook.showcase import distinct, own_first
 from .controls import SWING
@@ -53,7 +54,7 @@ class ExploreSettings:
 
 
 def clips_of(
-    settings: ExploreSettings, data_root: str | Path = "data", fresh: bool = False, say: Callable[[str], None] = print
+    settings: ExploreSettings, data_root: str | Path = "data", fresh: bool = False, say: Say = print
 ) -> dict[str, Clip]:
     """The clips of the data set by name: test clips first, one's own before the samples. Where none is prepared yet, some are.
 

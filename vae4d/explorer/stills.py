@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from PIL import Image
 from ..clips.clip import Clip
 from ..errors import ConfigError, MethodError
 from ..evaluation.units import safe_name
+from ..progress import Say
 from ..workbook.moments import QUARTERS, SIDES, sideways
 from ..workbook.notebook import Workbook, display
 from .beliefs import beliefs
@@ -36,7 +37,7 @@ def explore(explorer: Explorer, book: Workbook, clips: dict[str, Clip], settings
     if interactive:
         from .panel import Panel
 
-        def refresh(say: Callable[[str], None]) -> dict[str, Clip]:
+        def refresh(say: Say) -> dict[str, Clip]:
             return clips_of(replace(settings, dataset="samples"), fresh=True, say=say)
 
         while OPEN:  # of a cell that is run again: its widgets would live on, and so would the models that they hold

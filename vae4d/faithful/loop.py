@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..clips.windows import augment, step_generator
 from ..parallel import average, maximum, rank, reduce_gradients
+from ..progress import Say
 from ..training.result import TrainResult
 from ..training.runlog import RunLog
 from ..training.stop import StopRequest
@@ -38,7 +38,7 @@ class Loop:
         adams: optimisers by name: "model", and "critic" where the stage has one.
     """
 
-    def __init__(self, config: TrainConfig, stage: Stage, adams, accelerator, log: RunLog, progress: Callable[[str], None]):
+    def __init__(self, config: TrainConfig, stage: Stage, adams, accelerator, log: RunLog, progress: Say):
         self.config, self.stage, self.adams, self.accelerator = config, stage, adams, accelerator
         self.log, self.total = log, log.total
         self.progress = progress if not rank() else lambda line: None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,6 +23,7 @@ from ..errors import AssetError, ConfigError, MissingInputError
 from ..files import sha256, write_text
 from ..parallel import PATIENCE, disconnect_at_exit, from_first, rank, synchronise_batch_norm
 from ..perceptual import PerceptualLoss
+from ..progress import Say
 from ..scenes.clips import MixedWindows, SceneSet, SceneWindows, cached
 from ..scenes.generate import WorldOptions
 from ..scenes.textures import load_textures
@@ -45,7 +45,7 @@ def leave_interrupts_to_the_loop(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def new_model(config: TrainConfig, progress: Callable[[str], None]) -> VideoAutoencoder4D:
+def new_model(config: TrainConfig, progress: Say) -> VideoAutoencoder4D:
     """A fresh model; a ResNet-50 trunk starts from its ImageNet weights where they can be had, and it is said where not."""
     model = build_model(config.preset, config.seed, **config.changes)
     begins = not (Path(config.savepath) / NEWEST).is_file()  # a run that goes on has its own weights
@@ -64,7 +64,7 @@ def new_critic(config: TrainConfig) -> Discriminator:
         return Discriminator(config.input_size, config.preset)
 
 
-def build_stage(config: TrainConfig, progress: Callable[[str], None]) -> Stage:
+def build_stage(config: TrainConfig, progress: Say) -> Stage:
     """The model (new, or from `resume`), its losses and the stage around them, all on the CPU.
 
     Raises:
@@ -104,7 +104,7 @@ def scene_set(config: TrainConfig, count: int, split: str, seed: int) -> SceneSe
     return SceneSet(count, config.frames, config.input_size, WorldOptions(**options), load_textures(config.textures or None, split), seed)
 
 
-def cleaned(config: TrainConfig, dataset: VideoDataset, progress: Callable[[str], None]) -> tuple[VideoDataset, str]:
+def cleaned(config: TrainConfig, dataset: VideoDataset, progress: Say) -> tuple[VideoDataset, str]:
     """The data set without the videos that the model of `resume` rebuilds badly, and the errors of all as CSV."""
     model = load_model(config.resume, config.preset, **config.changes)
     model.to("cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu")
@@ -115,7 +115,7 @@ def cleaned(config: TrainConfig, dataset: VideoDataset, progress: Callable[[str]
     return dataclasses.replace(dataset, clips=found.kept), found.table.to_csv(index=False, lineterminator="\n")
 
 
-def training_windows(config: TrainConfig, dataset: VideoDataset | None, progress: Callable[[str], None]) -> Dataset:
+def training_windows(config: TrainConfig, dataset: VideoDataset | None, progress: Say) -> Dataset:
     """Windows of the videos to train on, of procedural worlds, or both mixed."""
     published = not Repairs.parse(config.semantics).own_splits
     from_video = ClipWindows(dataset.split("train"), config.frames, config.interval, published) if dataset else None
@@ -145,7 +145,7 @@ def validation_windows(config: TrainConfig, dataset: VideoDataset | None) -> lis
     return found
 
 
-def train(config: TrainConfig, progress: Callable[[str], None] = print, watch: Watch | None = None) -> TrainResult:
+def train(config: TrainConfig, progress: Say = print, watch: Watch | None = None) -> TrainResult:
     """Train one stage, or go on with the run in `config.savepath`; a finished run returns at once.
 
     Args:
@@ -164,7 +164,7 @@ def train(config: TrainConfig, progress: Callable[[str], None] = print, watch: W
         torch.set_flush_denormal(False)
 
 
-def run(config: TrainConfig, progress: Callable[[str], None], watch: Watch | None) -> TrainResult:
+def run(config: TrainConfig, progress: Say, watch: Watch | None) -> TrainResult:
     """What `train` does."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState

@@ -22,7 +22,6 @@ import json
 import shutil
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +35,10 @@ from ..family import Model
 from ..files import write_json
 from ..geometry import camera_of_cube
 from ..parallel import processes, rank, share, wait
+from ..progress import Line, Say
 from ..sharp.model import NOMINAL_FOCAL, SharpAutoencoder4D
 from .folders import clip_ids, is_done, whole_folder, write_films, write_pair
 from .options import LEAST, JobOptions
-
-Say = Callable[[str], None]
 
 
 def run_job(options: JobOptions, progress: Say | None = print, replace: bool = False) -> Path:
@@ -85,7 +83,7 @@ def run_job(options: JobOptions, progress: Say | None = print, replace: bool = F
         now = time.monotonic()
         minutes = (now - began) / count * (len(mine) - count) / 60
         left = f", about {minutes:.0f} min left" if minutes >= 0.5 else ""
-        say(f"{who}[{count}/{len(mine)}] {name}: {len(taken[name][1])} frames in {now - start:.1f} s{left}")
+        say(Line(f"{who}[{count}/{len(mine)}] {name}: {len(taken[name][1])} frames in {now - start:.1f} s{left}", count / len(mine)))
     wait()
     return folder
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +26,7 @@ from ..errors import ClipError, ConfigError
 from ..files import STORAGE_ERRNOS, storage_error, write_json
 from ..geometry import compose, invert, offset_in_cube, theta_to_euler
 from ..metrics import to_uint8
+from ..progress import Line, Say
 from .generate import generate
 from .options import WorldOptions
 from .render import render
@@ -137,7 +138,7 @@ class MixedWindows(torch.utils.data.Dataset):
         return item | {"poses": torch.full((count, count, 6), torch.nan)}  # nobody knows the camera of a video
 
 
-def cached(scenes: SceneSet, root: str | Path, split: str = "train", progress: Callable[[str], None] = print) -> Clip:
+def cached(scenes: SceneSet, root: str | Path, split: str = "train", progress: Say = print) -> Clip:
     """The set as one prepared clip in which every world is a shot, drawn on the first call: `<root>/scenes-<8 digits>-<size>/`.
 
     A call that fails or is interrupted leaves no folder; what a killed one leaves, the next one replaces.
@@ -169,7 +170,7 @@ def digest_of(identity: dict) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def write_worlds(folder: Path, scenes: SceneSet, progress: Callable[[str], None]) -> dict:
+def write_worlds(folder: Path, scenes: SceneSet, progress: Say) -> dict:
     """Draw all worlds into `frames.npy` and `poses.npy`; returns what the manifest says of them."""
     length, count = scenes.clip_length, scenes.count * scenes.clip_length
     # not memory maps: on a full disk those kill the process
@@ -203,7 +204,7 @@ def read_poses(scenes: SceneSet, cache: Clip) -> Tensor:
     return torch.from_numpy(poses)
 
 
-def drawn(scenes: SceneSet, progress: Callable[[str], None]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def drawn(scenes: SceneSet, progress: Say) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames uint8 (T, S, S, 3) and poses (T, T, 6) of one world after the other."""
     # A process a core with one thread each: threads that share the small steps of ray casting mostly wait for each other.
     workers = min(os.cpu_count() or 1, scenes.count)
@@ -211,4 +212,4 @@ def drawn(scenes: SceneSet, progress: Callable[[str], None]) -> Iterator[tuple[n
     for done, window in enumerate(loader, 1):
         yield np.ascontiguousarray(to_uint8(window["frames"])), window["poses"].numpy()
         if 10 * done // scenes.count > 10 * (done - 1) // scenes.count:
-            progress(f"drew {done} of {scenes.count} procedural scenes")
+            progress(Line(f"drew {done} of {scenes.count} procedural scenes", done / scenes.count))

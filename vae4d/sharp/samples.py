@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from ..clips.clip import Clip
 from ..errors import ClipError
 from ..files import atomic_path
 from ..geometry import compose, invert
+from ..progress import Line, Say
 from ..scenes import WorldOptions, generate, motion, render
 from ..scenes.clips import SEEDS
 from ..scenes.collage import Sample, draw
@@ -87,7 +88,7 @@ class WorldPool:
 
 def world_pool(
     count: int, size: int, seed: int, options: WorldOptions, textures: Textures, root: Path, device: torch.device,
-    progress: Callable[[str], None],
+    progress: Say,
 ) -> WorldPool:  # fmt: skip
     """A pool of `count` worlds, drawn on the first call into one file below `root`, from there afterwards.
 
@@ -106,7 +107,7 @@ def world_pool(
             for number, sample in enumerate(drawn_groups(groups, size, options, textures, device), 1):
                 drawn.append(sample)
                 if number % max(1, len(groups) // 5) == 0:
-                    progress(f"worlds: {min(number * AT_ONCE, count)} of {count} are drawn")
+                    progress(Line(f"worlds: {min(number * AT_ONCE, count)} of {count} are drawn", number / len(groups)))
             with atomic_path(path) as partial:
                 save_file({name: torch.cat([d[name] for d in drawn]) for name in drawn[0]}, partial)
     with safe_open(path, framework="pt") as stream:

@@ -11,7 +11,6 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from ..errors import ConfigError
 from ..files import sha256
 from ..metrics import mse, psnr_of_mse
 from ..parallel import average, connect, from_first, maximum, processes, rank, reduce_gradients
+from ..progress import Say
 from ..scenes import WorldOptions, load_textures
 from ..scenes.collage import Sample
 from ..scenes.textures import Textures
@@ -98,7 +98,7 @@ class SharpTrainConfig:
 
 
 def drawn_worlds(
-    config: SharpTrainConfig, textures: Textures, device: torch.device, progress: Callable[[str], None]
+    config: SharpTrainConfig, textures: Textures, device: torch.device, progress: Say
 ) -> WorldPool | None:
     """The worlds of a training, drawn by the first process where they are not there yet; None where it takes none."""
     if not config.worlds:
@@ -119,7 +119,7 @@ class Stage:
 
 
 def train_sharp(
-    config: SharpTrainConfig, progress: Callable[[str], None] = print, watch: Watch | None = None, kind: type[Run] | None = None
+    config: SharpTrainConfig, progress: Say = print, watch: Watch | None = None, kind: type[Run] | None = None
 ) -> TrainResult:
     """Train, or go on with the run in `config.savepath`; a finished run returns at once.
 
@@ -142,7 +142,7 @@ def train_sharp(
 class Run:
     """One call of `train_sharp`."""
 
-    def __init__(self, config: SharpTrainConfig, progress: Callable[[str], None], watch: Watch | None = None):
+    def __init__(self, config: SharpTrainConfig, progress: Say, watch: Watch | None = None):
         self.config, self.progress = config, progress
         on_gpu = config.device == "auto" and torch.cuda.is_available()
         self.device = torch.device("cuda", rank() % torch.cuda.device_count()) if on_gpu else torch.device("cpu")

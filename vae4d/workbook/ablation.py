@@ -19,7 +19,6 @@ import dataclasses
 import json
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +33,12 @@ from ..evaluation.benchmark import REFERENCES, benchmark
 from ..evaluation.methods import baselines
 from ..evaluation.processes import spread
 from ..files import atomic_path, sha256, write_json
+from ..progress import Line, Say
 from ..scenes import load_textures
 from ..sharp.training import drawn_worlds, train_sharp
 from .settings import at_least
 from .variants import BLEND, ROWS, VariantConfig, VariantMethod, VariantRun, variant
 
-Say = Callable[[str], None]
 BUILT_UP, CHANGED = "built up", "changed in the whole model"  # kinds of rows
 SCENE = ("psnr", "epe", "rotation", "log_depth")  # of `validation`
 
@@ -116,7 +115,8 @@ def study(settings: AblationSettings, progress: Say = print) -> pd.DataFrame:
     for task, problem in spread(waiting, train_row, settings.workers, lambda task: True, lambda task: "its process died"):
         done += task.steps
         left = (time.monotonic() - began) / done * (steps - done) / 60
-        progress(f"{task.row}: {problem or 'trained'}, {done} of {steps} steps of all rows are done, about {left:.0f} min left")
+        said = f"{task.row}: {problem or 'trained'}, {done} of {steps} steps of all rows are done, about {left:.0f} min left"
+        progress(Line(said, done / steps))
     table = scored(settings, [task for task in tasks if finished(task) is not None], progress)
     with atomic_path(settings.folder / "table.csv") as partial:
         table.to_csv(partial)

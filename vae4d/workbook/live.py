@@ -1,4 +1,4 @@
-"""A training that is watched while it runs: a bar, the curves and a sample that change in JupyterLab; plain lines where nobody looks."""
+"""Long work that is watched while it runs, by a bar, and a training by its curves and a sample too; plain lines where nobody looks."""
 
 from __future__ import annotations
 
@@ -46,6 +46,46 @@ def watched(train: Callable[..., TrainResult], config: Any, sample: Sample, inte
         raise
     live.end("Finished." if result.finished else "Out of time: run the cell again, and it goes on.")
     return result
+
+
+class Bar:
+    """A `progress.Say` for JupyterLab: the last line beside a bar, in the cell that said it, and below it all lines to unfold.
+
+    Lines that do not know how far the work is are printed.
+    """
+
+    def __init__(self) -> None:
+        self._cell: int | None = None  # in which the bar stands
+
+    def __call__(self, line: str) -> None:
+        share = getattr(line, "share", None)
+        if share is None:
+            print(line)
+            return
+        if self._cell is None or self._cell != running_cell():
+            self.open()
+        self.lines.append(line)
+        now = time.monotonic()
+        if now - self._said >= OFTEN or share == 1:
+            self._said, self.bar.value = now, share
+            rest = html.escape("\n".join(self.lines))
+            self.text.value = f"{status(line)}<details><summary>{len(self.lines)} lines</summary><pre>{rest}</pre></details>"
+
+    def open(self) -> None:
+        """A bar of its own for a cell."""
+        import ipywidgets as w
+
+        self._cell, self._said, self.lines = running_cell(), 0.0, list[str]()
+        self.text = w.HTML()
+        self.bar = w.FloatProgress(description="progress", max=1, layout=w.Layout(width="100%", max_width="760px"))
+        display(w.VBox([self.bar, self.text]))
+
+
+def running_cell() -> int:
+    """The number of the notebook's cell that runs; 0 outside of notebooks."""
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "execution_count", 0)
 
 
 class Live:

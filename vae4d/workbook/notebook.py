@@ -24,7 +24,9 @@ from PIL import Image
 from ..checkpoint import locate
 from ..errors import ConfigError, MissingInputError
 from ..files import atomic_path, write_json
+from ..progress import Say
 from ..views.figures import save
+from .settings import coerced
 
 
 def repository_root(start: Path | None = None) -> Path:
@@ -52,13 +54,14 @@ def require(path: str | Path, notebook: str) -> Path:
     return path
 
 
-def start(name: str, settings: Any, run_dir: str | None = None) -> Workbook:
+def start(name: str, settings: Any, run_dir: str | None = None, interactive: Any = False) -> Workbook:
     """Enter the repository's root, seed, print versions, device and settings, and open the run's folder.
 
     Args:
         name: the notebook's file name without suffix, such as "01_data".
         settings: a dataclass with seed, and device where the notebook computes.
         run_dir: the run's folder where `settings` does not hold it.
+        interactive: somebody looks, and may touch: widgets are shown, and a bar instead of lines.
     """
     before, root = Path.cwd().resolve(), repository_root()
     os.chdir(root)
@@ -74,7 +77,8 @@ def start(name: str, settings: Any, run_dir: str | None = None) -> Workbook:
     options = dataclasses.asdict(settings)
     print(textwrap.fill(", ".join(f"{key}={value!r}" for key, value in options.items()), 120))
     where = root / "notebooks" if before == root / "notebooks" else folder.absolute()
-    return Workbook(name, folder, device, {"versions": versions, "device": device.type, "hardware": hardware, "settings": options}, where)
+    return Workbook(name, folder, device, {"versions": versions, "device": device.type, "hardware": hardware, "settings": options}, where,
+                    coerced("interactive", interactive, True))  # fmt: skip
 
 
 def version(package: str) -> str:
@@ -104,10 +108,16 @@ class Workbook:
 
     Args:
         where: folder that the executed notebook lies in; links to videos are relative to it.
+        interactive: somebody looks, and may touch.
     """
 
-    def __init__(self, name: str, folder: Path, device: torch.device, facts: dict, where: Path):
-        self.name, self.folder, self.device, self.facts, self.where = name, folder, device, facts, where
+    def __init__(self, name: str, folder: Path, device: torch.device, facts: dict, where: Path, interactive: bool = False):
+        self.name, self.folder, self.device, self.facts, self.where, self.interactive = name, folder, device, facts, where, interactive
+        self.progress: Say = print
+        if interactive:
+            from .live import Bar  # which needs what stands here
+
+            self.progress = Bar()
         self.laps: dict[str, float] = {}
         self.links: list[Path] = []
         self._began = self._last = time.monotonic()

@@ -14,6 +14,7 @@ from ..evaluation.predicted import samples_in, samples_of
 from ..evaluation.published import MEASURES, Scores, score
 from ..evaluation.report import Table
 from ..jobs.run import JobOptions, run_job
+from ..progress import Say
 from .notebook import Workbook
 from .settings import ScoreSettings, SynthesisSettings
 from .showcase import is_sharp
@@ -41,9 +42,9 @@ def data_of(options: JobOptions) -> Dataset:
     return ready_dataset(options.dataset, options.input_size, require=("test",), **options.preparation)
 
 
-def interpolation(options: JobOptions) -> Path:
+def interpolation(options: JobOptions, progress: Say = print) -> Path:
     """Run the interpolation job; what another checkpoint or other options left in its folder is replaced."""
-    return run_job(options, replace=True)
+    return run_job(options, progress, replace=True)
 
 
 def scores(book: Workbook, settings: ScoreSettings) -> dict[str, Scores] | str:

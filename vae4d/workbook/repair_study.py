@@ -10,7 +10,6 @@ and row 11 reads the true matrices of moving cameras both ways.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +29,10 @@ from ..faithful.model import FLOW_MODULES
 from ..faithful.train import TrainConfig, train
 from ..geometry import invert
 from ..jobs.run import JobOptions, run_job
+from ..progress import Line, Say
 from ..scenes import WorldOptions, generate, load_textures
 from .settings import at_least, check_size
 
-Say = Callable[[str], None]
 TRAINED = (1, 2, 3, 4, 5, 6, 8, 10)  # rows that change training or the frames that it sees
 MODEL_ROWS = "repaired-1-2-3-4-5-6"  # the published model on the repaired data
 WHAT = {
@@ -121,7 +120,8 @@ def study(settings: StudySettings, progress: Say = print) -> pd.DataFrame:
         row = {"semantics": semantics, "seed": seed, "psnr": score(settings, result.checkpoint, semantics), "flow": flow}
         row["last"] = score(settings, result.folder / "newest.safetensors", semantics) if semantics == "repaired" else row["psnr"]
         rows.append(row)
-        progress(f"[{number}/{len(runs)}] {semantics}, seed {seed}: {row['psnr']:.2f} dB, flow {flow:.2g}")
+        said = f"[{number}/{len(runs)}] {semantics}, seed {seed}: {row['psnr']:.2f} dB, flow {flow:.2g}"
+        progress(Line(said, number / len(runs)))
     return pd.DataFrame(rows)
 
 

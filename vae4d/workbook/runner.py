@@ -17,7 +17,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,14 @@ from typing import Any
 from .. import errors
 from ..errors import ConfigError, NotebookError, Vae4dError
 from ..files import STORAGE_ERRNOS, sha256, storage_error, write_json
+from ..progress import Say
 from .profiles import Step, alternatives, find_notebooks, load_profile, plan
 
-Log = Callable[[str], None]
 NEVER_ANSWERED = ("Kernel died", "Kernel didn't respond")  # jupyter_client raises plain RuntimeErrors when a kernel does not start
 
 
 def run(profile: str = "quick", *, root: str | Path = ".", video: str | Path | None = None, settings: Iterable[str] = (),
-        only: Sequence[str] = (), force: bool = False, log: Log = print) -> Path:
+        only: Sequence[str] = (), force: bool = False, log: Say = print) -> Path:
     """Run the notebooks of the repository `root` with a profile; returns the folder with the results.
 
     Args:
@@ -86,7 +86,7 @@ def run(profile: str = "quick", *, root: str | Path = ".", video: str | Path | N
     return root / run_dir
 
 
-def pages(folder: Path, log: Log) -> None:
+def pages(folder: Path, log: Say) -> None:
     """Write the run's page and the one that compares runs (`gallery`); where that fails the run is none the worse, whatever the fault."""
     from .gallery import write_gallery
 
@@ -96,7 +96,7 @@ def pages(folder: Path, log: Log) -> None:
         log(f"No index.html: {error if isinstance(error, Vae4dError) else f'{type(error).__name__}: {error}'}")
 
 
-def execute(step: Step, root: Path, folder: Path, cell_timeout: float, log: Log) -> None:
+def execute(step: Step, root: Path, folder: Path, cell_timeout: float, log: Say) -> None:
     """Run one notebook into `folder`; it gets its name only when every cell ran and no widget holds an error.
 
     Raises:
@@ -194,7 +194,7 @@ def own_kernel() -> Iterator[None]:
 class Lines:
     """A stream for the cells' stdout that hands whole lines to `log`, indented."""
 
-    def __init__(self, log: Log):
+    def __init__(self, log: Say):
         self.log, self.rest = log, ""
 
     def write(self, text: str) -> None:

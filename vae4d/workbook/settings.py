@@ -163,6 +163,18 @@ def typed(kind: type[T], more: dict | str | None = None, /, **parameters: Any) -
     return kind(**{name: coerced(name, value, defaults[name]) for name, value in values.items()})
 
 
+def split(name: str, value: Any, *options: str) -> dict[str, int]:
+    """A list of whole numbers as the options that they are, by name.
+
+    Raises:
+        ConfigError: it is no list of so many whole numbers.
+    """
+    numbers = coerced(name, value, (1,) * len(options))
+    if len(numbers) != len(options):
+        raise ConfigError(f"{name} is {value!r}: give {len(options)} whole numbers, for {' and '.join(options)}.")
+    return dict(zip(options, numbers, strict=True))
+
+
 def coerced(name: str, value: Any, default: Any) -> Any:
     """`value` in the type of `default`; see `typed`."""
     wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}[type(default)]
