@@ -49,36 +49,39 @@ def watched(train: Callable[..., TrainResult], config: Any, sample: Sample, inte
 
 
 class Bar:
-    """A `progress.Say` for JupyterLab: the last line beside a bar, in the cell that said it, and below it all lines to unfold.
+    """A `progress.Say` for JupyterLab: a bar and the last line, below it all lines to unfold, in the cell that said them.
 
-    Lines that do not know how far the work is are printed.
+    It is no widget but an output that is shown anew, so that the lines stay in the notebook that is saved. Lines that do not know how far
+    the work is are printed.
     """
 
     def __init__(self) -> None:
         self._cell: int | None = None  # in which the bar stands
+        self.lines: list[str] = []
 
     def __call__(self, line: str) -> None:
         share = getattr(line, "share", None)
         if share is None:
             print(line)
             return
-        if self._cell is None or self._cell != running_cell():
-            self.open()
+        first = self._cell is None or self._cell != running_cell()
+        if first:
+            self._cell, self._said, self.lines = running_cell(), 0.0, []
         self.lines.append(line)
         now = time.monotonic()
-        if now - self._said >= OFTEN or share == 1:
-            self._said, self.bar.value = now, share
-            rest = html.escape("\n".join(self.lines))
-            self.text.value = f"{status(line)}<details><summary>{len(self.lines)} lines</summary><pre>{rest}</pre></details>"
+        if first or now - self._said >= OFTEN or share == 1:
+            self._said = now
+            picture = {"text/html": self.html(share), "text/plain": "\n".join(self.lines)}
+            if first:
+                self._shown = display(picture, raw=True, display_id=True)
+            else:
+                self._shown.update(picture, raw=True)
 
-    def open(self) -> None:
-        """A bar of its own for a cell."""
-        import ipywidgets as w
-
-        self._cell, self._said, self.lines = running_cell(), 0.0, list[str]()
-        self.text = w.HTML()
-        self.bar = w.FloatProgress(description="progress", max=1, layout=w.Layout(width="100%", max_width="760px"))
-        display(w.VBox([self.bar, self.text]))
+    def html(self, share: float) -> str:
+        """The bar at this share."""
+        rest = html.escape("\n".join(self.lines))
+        bar = f'<progress max="1" value="{share:.3f}" aria-label="progress" style="width: min(100%, 760px)">{share:.0%}</progress>'
+        return f"{bar}{status(self.lines[-1])}<details><summary>lines so far: {len(self.lines)}</summary><pre>{rest}</pre></details>"
 
 
 def running_cell() -> int:

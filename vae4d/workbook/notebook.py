@@ -158,13 +158,13 @@ class Workbook:
         return path
 
 
-def display(value: Any, **how: Any) -> None:
-    """Show a value in the notebook, `how` as IPython's `display` takes it; without IPython nothing happens."""
+def display(value: Any, **how: Any) -> Any:
+    """Show a value in the notebook, `how` and what is returned as IPython's `display` has it; without IPython nothing happens."""
     try:
         from IPython.display import display as show
     except ImportError:
-        return
-    show(value, **how)
+        return None
+    return show(value, **how)
 
 
 def display_markdown(text: str) -> None:
