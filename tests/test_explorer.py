@@ -11,7 +11,7 @@ import pytest
 import torch
 from make_clips import encode, pictures
 from PIL import Image
-from test_showcase import make_clip
+from test_showcase import make_clip, sample_clip
 
 from vae4d import build_model, register
 from vae4d.checkpoint import save_checkpoint
@@ -147,6 +147,9 @@ def test_a_pair_in_the_middle_of_the_longest_shot():
     assert default_pair(make_clip(20, cuts=(4, 15)), 99) == (4, 10)
     assert default_pair(make_clip(3, cuts=(1, 2)), 2) == (0, 1)
     assert default_pair(make_clip(2), 8) == (0, 1)
+    sample = sample_clip()
+    assert default_pair(sample, 8) == (222, 8)  # chosen by eye
+    assert default_pair(sample, 99) == (58, 99)  # too long for that shot
 
 
 def test_a_split_shows_both_sides_of_its_line():

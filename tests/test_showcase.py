@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -52,6 +53,36 @@ def test_shots_end_at_the_limit():
         showcase.longest_shot(clip, 2)
     with pytest.raises(ClipError, match="2 frames, 3 are needed: give a longer clip"):  # there is no limit to raise
         showcase.longest_shot(make_clip(2))
+
+
+def sample_clip(count: int = 250, cuts=(30, 187, 242)) -> Clip:
+    """Looks like the sample of that name to what chooses frames."""
+    return dataclasses.replace(make_clip(count, cuts, "bikes", duplicates=(5, 200)), path=Path("data/samples") / "bikes.mp4")
+
+
+def test_a_sample_is_shown_where_there_is_most_to_see(capsys):
+    clip = sample_clip()
+    assert showcase.telling(clip) == 222 and showcase.telling(make_clip(name="bikes")) is None  # one's own of the same name
+    assert showcase.telling(showcase.thinned(clip, 2)) == 111
+    assert showcase.shot_of(clip, 222) == range(187, 242) and not showcase.shot_of(clip, 250)
+    part = showcase.excerpt(clip)
+    assert len(part) == 63 and part.cuts == (55,) and part.duplicates == (13,) and showcase.telling(part) == 35
+    assert np.array_equal(part.frames[0], clip.frames[187]) and "bikes: shown from frame 187 on" in capsys.readouterr().out
+
+
+def test_ones_own_clip_is_shown_from_its_longest_shot():
+    part = showcase.excerpt(make_clip(10, cuts=(3,), duplicates=(2, 5)))
+    assert len(part) == 7 and part.cuts == () and part.duplicates == (2,)
+    whole = make_clip(10, cuts=(8,))
+    assert showcase.excerpt(whole) is whole
+
+
+def test_the_state_that_a_training_kept_is_said():
+    def said(*psnr):
+        return reports.best_state(pd.DataFrame({"step": range(0, 10 * len(psnr), 10), "psnr": psnr}))
+
+    assert said(20.0, 19.0, 19.5).startswith("No: validation was best at step 0 (20.00 dB)") and "19.50 dB" in said(20.0, 19.0, 19.5)
+    assert said(20.0, 22.0, 21.0) == "Validation went from 20.00 to 21.00 dB; the state of step 10 is kept (22.00 dB)."
 
 
 def test_interpolation_keeps_the_given_frames_and_holds_at_a_cut(model):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_showcase import make_clip
+from test_showcase import make_clip, sample_clip
 
 from vae4d import build_model
 from vae4d.errors import ConfigError
@@ -127,6 +127,8 @@ def test_frames_lie_within_one_shot():
     assert tour.frames_of(clip, -1, 4) == (11, 13, 15)
     assert tour.frames_of(clip, 2, 4) == (2, 3, 4)  # the shot ends with frame 5
     assert tour.frames_of(clip, -1, 99) == (7, 13, 19)
+    sample = sample_clip()
+    assert tour.frames_of(sample, -1, 4) == (222, 224, 226) and tour.frames_of(sample, -1, 99) == (222, 231, 240)
     with pytest.raises(ConfigError, match="start is 5"):
         tour.frames_of(clip, 5, 4)
     with pytest.raises(ConfigError, match="start is 50"):

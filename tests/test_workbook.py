@@ -19,7 +19,7 @@ from vae4d.faithful.train import TrainConfig
 from vae4d.views.figures import picture
 from vae4d.workbook import lineup
 from vae4d.workbook import notebook as workbook
-from vae4d.workbook.settings import DataSettings, ScoreSettings, SynthesisSettings, coerced, split, typed
+from vae4d.workbook.settings import DataSettings, ScoreSettings, SynthesisSettings, as_options, coerced, typed
 
 
 @pytest.fixture
@@ -98,10 +98,11 @@ def test_values_out_of_range(kind, values):
 
 
 def test_a_list_that_stands_for_two_options():
-    assert split("substeps", "[5, 3]", "pairs", "triplets") == split("substeps", [5, 3], "pairs", "triplets") == {"pairs": 5, "triplets": 3}
+    for value in ("[5, 3]", [5, 3]):
+        assert as_options("substeps", value, "pairs", "triplets") == {"pairs": 5, "triplets": 3}
     for value in ([5], 5, [1, 2, 3], "five", [0.5, 1]):
         with pytest.raises(ConfigError, match="substeps"):
-            split("substeps", value, "pairs", "triplets")
+            as_options("substeps", value, "pairs", "triplets")
 
 
 def test_the_root_is_found_from_below_and_from_elsewhere(root, tmp_path_factory):

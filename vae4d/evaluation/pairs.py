@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..clips.clip import Clip
 from ..errors import ClipError, ConfigError
 
-CHAIN = 8  # pairs that follow each other where not all are taken
+CHAIN = 4  # pairs that follow each other where not all are taken
 
 
 @dataclass(frozen=True)

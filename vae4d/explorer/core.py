@@ -22,6 +22,7 @@ from ..errors import ClipError, ConfigError, MethodError, Vae4dError
 from ..evaluation.methods import Pair, PairFunction, checked
 from ..family import Model
 from ..synthesis import Encoded, on_device, trajectory
+from ..workbook.showcase import shot_of, telling
 
 TRUTH = "true frame"
 STILL = (0.0,) * 6
@@ -197,7 +198,11 @@ class Explorer:
 
 
 def default_pair(clip: Clip, gap: int) -> tuple[int, int]:
-    """(start, gap) in the middle of the longest shot, the gap no longer than that allows; the first two frames where it is a single one."""
+    """(start, gap): from the clip's telling frame on, or in the middle of the longest shot, the gap no longer than that allows; the first
+    two frames where it is a single one."""
+    number = telling(clip)
+    if number is not None and number + gap in shot_of(clip, number):
+        return number, gap
     shot = max(clip.shots(), key=len)
     if len(shot) < 2:
         return 0, 1

@@ -33,7 +33,7 @@ class ExploreSettings:
     models: tuple[str, ...] = ("sharp", "small")  # checkpoints, names of those that come with the package, or registered names
     video_limit: int = 8  # clips of each split that are prepared where none is yet; 0, and of the samples, all
     clip: str = ""  # its name; empty takes the first test clip, one's own before the samples
-    start: int = -1  # number of frame 0; -1 takes one in the middle of the longest shot
+    start: int = -1  # number of frame 0; -1 takes the clip's telling one, or one in the middle of the longest shot
     gap: int = 4  # frame 1 is so many frames later
     t: float = 0.5  # the moment that is shown first
     orbit_angle: float = 0.05  # radians by which the orbit swings to either side

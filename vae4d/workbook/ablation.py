@@ -96,7 +96,7 @@ def study(settings: AblationSettings, progress: Say = print) -> pd.DataFrame:
 
     Returns:
         a row a variant, linear blending first, indexed by name: `against`, `what`, `gap N` (dB above linear blending, mean over the clips
-        that no row has learned from), `gap N DIS` (above DIS; NaN without OpenCV), `gap N CLIP` for each clip above linear blending,
+        that no row has learned from), `gap N DIS` (above DIS; NaN without OpenCV), `gap N CLIP` for each of them above linear blending,
         `psnr`, `epe`, `rotation`, `log_depth` of held-out scenes, `parameters`, `steps` and `minutes`.
     Raises:
         ConfigError, MissingInputError, ClipError: see `SharpTrainConfig`, `prepare_dataset` and `benchmark`; also where a row takes real
@@ -180,7 +180,7 @@ def scored(settings: AblationSettings, tasks: list[VariantConfig], progress: Say
     rows: list[dict[str, Any]] = [{"row": BLEND, "against": "", "what": "Both frames, mixed by time: the model before its first step."}]
     for gap in settings.gaps:
         rows[0] |= {f"gap {gap}": 0.0, f"gap {gap} DIS": -unlearned(above("linear blend", "DIS", gap), learned)}
-        rows[0] |= {f"gap {gap} {clip}": 0.0 for clip in found["clip"].unique()}
+        rows[0] |= {f"gap {gap} {clip}": 0.0 for clip in found["clip"].unique() if clip not in learned}
     for task in tasks:
         facts, row = finished(task), ROWS[task.row]
         rows[0] |= facts["before"]
@@ -188,7 +188,7 @@ def scored(settings: AblationSettings, tasks: list[VariantConfig], progress: Say
         for gap in settings.gaps:
             clips = above("linear blend", task.row, gap)
             entry |= {f"gap {gap}": unlearned(clips, learned), f"gap {gap} DIS": unlearned(above("DIS", task.row, gap), learned)}
-            entry |= {f"gap {gap} {clip}": value for clip, value in clips.items()}
+            entry |= {f"gap {gap} {clip}": value for clip, value in clips.items() if clip not in learned}
         rows.append(entry | facts["held_out"] | {name: facts[name] for name in ("parameters", "steps", "minutes")})
     return pd.DataFrame(rows).set_index("row")
 

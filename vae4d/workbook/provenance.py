@@ -20,7 +20,8 @@ def definitions(record: Mapping[str, Any]) -> Iterator[Table]:
     """How each measure is computed, and what each method is, from benchmark.json."""
     yield prose("measure", record["definitions"], "How each figure is computed.")
     methods = {name: settings(about) for name, about in record["methods"].items()}
-    yield prose("method", methods, "What each method is; those with a checkpoint were trained, and are scored on test clips alone.")
+    caption = "What each method is; those with a checkpoint were trained, and are scored on clips that they have not learned from."
+    yield prose("method", methods, caption)
 
 
 def settings(about: Mapping[str, Any]) -> str:

@@ -44,6 +44,16 @@ def free_psnr(windows: ClipWindows, blend: bool) -> float:
     return float(psnr_of_mse(np.concatenate(errors).mean()))
 
 
+def best_state(validation: pd.DataFrame) -> str:
+    """A sentence that says which state of a training was kept, from its validation.csv."""
+    kept, first, last = (validation.iloc[place] for place in (int(validation["psnr"].argmax()), 0, -1))
+    if len(validation) > 1 and kept["step"] == first["step"]:
+        return (f"No: validation was best at step {first['step']:.0f} ({first['psnr']:.2f} dB), before this training, and ends at "
+                f"{last['psnr']:.2f} dB. The weights it started from are kept.")  # fmt: skip
+    went = f"Validation went from {first['psnr']:.2f} to {last['psnr']:.2f} dB"
+    return f"{went}; the state of step {kept['step']:.0f} is kept ({kept['psnr']:.2f} dB)."
+
+
 def versus(name: str, value: float, other: str, reference: float, what: str) -> str:
     """A sentence that says which of two PSNRs is higher."""
     relation = "as good as" if value == reference else f"{abs(value - reference):.2f} dB {'above' if value > reference else 'below'}"

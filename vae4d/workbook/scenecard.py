@@ -22,7 +22,8 @@ from .sheet import Chart
 MEASURES = {
     "psnr": ("PSNR in between (dB)", True, 1, "how near the frames at t = 1/4, 1/2, 3/4 are to the true ones"),
     "flow epe": ("flow end-point error (px)", False, 2, "mean distance between estimated and true flow where the point stays visible"),
-    "depth abs rel": ("depth abs-rel", False, 3, "mean |depth - truth| / truth after one common factor; 0 is exact"),
+    "depth abs rel": ("depth abs-rel", False, 3, "mean |depth - truth| / truth after one common factor; 0 is exact; what "
+                      "moves nothing says one wall at one depth"),
     "depth rank correlation": ("depth rank correlation", True, 3, "whether near and far are in the right order; 1 is right, 0 is chance"),
     "rotation error": ("rotation error (degrees)", False, 2, "angle between the estimated and the true turn of the camera"),
     "translation direction error": ("translation direction error (degrees)", False, 1, "0 is right, 90 is chance; its length is not known"),
@@ -33,6 +34,7 @@ CHARTS = {  # name: measures, and what they are of
     "scenes_flow_depth": (("psnr", "flow epe", "depth abs rel", "depth rank correlation"), "frames in between, flow and depth"),
     "scenes_pose_views": (("rotation error", "translation direction error", "novel view psnr", "pose transfer psnr"), "pose and new views"),
 }
+WALL = "one wall at one depth"  # what an estimator that moves nothing says of depth
 REFERENCES = {  # what a figure must beat
     "psnr": ("linear blend", "DIS"), "flow epe": ("nothing moves", "DIS"), "depth abs rel": ("nothing moves",),
     "rotation error": ("nothing moves",), "novel view psnr": (UNMOVED, PLANE), "pose transfer psnr": (UNMOVED,),
@@ -145,16 +147,17 @@ def paired_sentence(scores: pd.DataFrame, measure: str, subject: str, reference:
     wide = rows.groupby(["method", "world"])["value"].mean().unstack("method")
     if not {subject, reference} <= set(wide):
         return ""
+    other = WALL if (measure, reference) == ("depth abs rel", "nothing moves") else reference
     difference = (wide[subject] - wide[reference]).dropna().sort_index().to_numpy()
     title, higher, decimals, _ = MEASURES[measure]
     if len(difference) < LEAST:
         mean = signed(difference.mean(), decimals) if len(difference) else "n/a"
-        return f"{subject} minus {reference}, {title}: {mean}, interval not estimable ({len(difference)} worlds, {LEAST} are needed)."
+        return f"{subject} minus {other}, {title}: {mean}, interval not estimable ({len(difference)} worlds, {LEAST} are needed)."
     low, high = mean_interval(difference, np.random.default_rng(seed))
     better, worse = (low > 0, high < 0) if higher else (high < 0, low > 0)
     word = "better than" if better else "worse than" if worse else "not told apart from"
     mean, low, high = (signed(value, decimals) for value in (difference.mean(), low, high))
-    return f"{subject} is {word} {reference} in {title}: {mean}, 95 % interval {low} to {high} over {len(difference)} worlds."
+    return f"{subject} is {word} {other} in {title}: {mean}, 95 % interval {low} to {high} over {len(difference)} worlds."
 
 
 def signed(value: float, decimals: int) -> str:

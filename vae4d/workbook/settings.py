@@ -163,7 +163,7 @@ def typed(kind: type[T], more: dict | str | None = None, /, **parameters: Any) -
     return kind(**{name: coerced(name, value, defaults[name]) for name, value in values.items()})
 
 
-def split(name: str, value: Any, *options: str) -> dict[str, int]:
+def as_options(name: str, value: Any, *options: str) -> dict[str, int]:
     """A list of whole numbers as the options that they are, by name.
 
     Raises:

@@ -32,6 +32,8 @@ from ..views.figures import pick
 from ..views.frames import frame_strip
 from .notebook import Workbook
 
+TELLING = {"bikes": 222 / 25}  # s; of sample clips, a moment chosen by eye: near things before far ones, and a camera that moves
+
 
 def distinct(clips: Sequence[Clip]) -> list[Clip]:
     """The clips, those that share a name told apart by the first digits of their hashes: names become file names and rows."""
@@ -39,9 +41,26 @@ def distinct(clips: Sequence[Clip]) -> list[Clip]:
     return [dataclasses.replace(clip, name=f"{clip.name}-{clip.sha256[:6]}") if shared[clip.name] > 1 else clip for clip in clips]
 
 
+def is_sample(clip: Clip) -> bool:
+    """Whether it is one of the clips that come with the project."""
+    return clip.path.parent.name == "samples" and clip.path.name in SAMPLES.values()
+
+
 def own_first(clips: Iterable[Clip]) -> list[Clip]:
     """The clips in order, but the sample clips last: what is cut off is not the user's own."""
-    return sorted(clips, key=lambda clip: clip.path.parent.name == "samples" and clip.path.name in SAMPLES.values())
+    return sorted(clips, key=is_sample)
+
+
+def telling(clip: Clip) -> int | None:
+    """The frame of a sample clip from which on there is most to see, see `TELLING`; None where nobody has chosen one."""
+    if not is_sample(clip) or clip.name not in TELLING:
+        return None
+    return int(np.searchsorted(clip.times, TELLING[clip.name] - 1e-6))
+
+
+def shot_of(clip: Clip, number: int) -> range:
+    """The shot that a frame lies in; an empty one where the clip has no such frame."""
+    return next((shot for shot in clip.shots() if number in shot), range(0))
 
 
 def named(clips: Sequence[Clip], count: int = 8) -> str:
@@ -81,10 +100,13 @@ def usable(clips: Sequence[Clip], limit: int = 0, least: int = 3) -> list[Clip]:
 def chosen(data: Dataset, shown: int = 0, frame_limit: int = 0, interval: int = 1) -> list[Clip]:
     """The test clips to show: every `interval`-th frame of usable ones, names told apart, one's own first, at most `shown` (0 for all).
 
-    What is left out is printed. Raises:
+    With a limit they begin where the shot begins that holds the telling frame, or else with the longest shot. What is left out is printed.
+
+    Raises:
         ClipError: see `usable`.
     """
-    clips = usable([thinned(clip, interval) for clip in own_first(distinct(data.split("test")))], frame_limit)
+    clips = [thinned(clip, interval) for clip in own_first(distinct(data.split("test")))]
+    clips = usable([excerpt(clip) if frame_limit else clip for clip in clips], frame_limit)
     kept = clips[: shown or None]
     if rest := clips[len(kept) :]:
         print(f"left out, as shown is {shown}: {named(rest)}")
@@ -104,6 +126,20 @@ def thinned(clip: Clip, interval: int) -> Clip:
     cuts = sorted({-(-cut // interval) for cut in clip.cuts if cut <= (len(clip) - 1) // interval * interval})
     return dataclasses.replace(clip, frames=clip.frames[::interval], times=clip.times[::interval], fps=clip.fps / interval,
                                cuts=tuple(cuts), duplicates=same)
+
+
+def excerpt(clip: Clip) -> Clip:
+    """A clip from the shot on that holds its telling frame, or from its longest one; printed where that is not its start.
+
+    `cameras` as in `thinned`.
+    """
+    number = telling(clip)
+    begin = (max(clip.shots(), key=len) if number is None else shot_of(clip, number)).start
+    if not begin:
+        return clip
+    print(f"{clip.name}: shown from frame {begin} on, which is frame 0 below")
+    cuts, same = ([number - begin for number in numbers if number > begin] for numbers in (clip.cuts, clip.duplicates))
+    return dataclasses.replace(clip, frames=clip.frames[begin:], times=clip.times[begin:], cuts=tuple(cuts), duplicates=tuple(same))
 
 
 def is_sharp(checkpoint: str | Path) -> bool:

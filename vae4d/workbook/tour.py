@@ -27,7 +27,7 @@ from ..synthesis import on_device
 from ..views.space import save_space, voxel_space
 from .notebook import Workbook, display
 from .settings import at_least, check_size
-from .showcase import distinct, longest_shot, own_first, usable
+from .showcase import distinct, longest_shot, own_first, shot_of, telling, usable
 
 TRIED = 20  # worlds that are drawn at most, until one is found whose objects move in sight
 LIVELY = 0.05  # of its picture must move by itself, by half a pixel of 128
@@ -43,7 +43,7 @@ class TourSettings:
     input_size: int = 128
     resume: str = "sharp"  # a sharp checkpoint
     clip: str = ""  # name of a clip; empty takes the first test clip
-    start: int = -1  # frame number of the first of two frames; -1 takes them from the middle of the longest shot
+    start: int = -1  # frame number of the first of two frames; -1 takes the clip's telling one, or the middle of the longest shot
     gap: int = 4  # frames from the first to the second
     pixel: tuple[float, ...] = (0.5, 0.5)  # row and column of the pixel that is asked about, as shares of the picture
     world: int = 0  # number of the first procedural world that is tried
@@ -87,16 +87,17 @@ def clip_of(settings: TourSettings) -> Clip:
 
 def frames_of(clip: Clip, start: int, gap: int) -> tuple[int, int, int]:
     """Numbers of the first frame, of the one halfway, and of the second, within one shot; an odd gap is made even, and a short shot
-    makes it smaller.
+    makes it smaller. A negative `start` takes the clip's telling frame, or the middle of its longest shot.
 
     Raises:
         ConfigError: `start` is not a frame that has two more frames of its shot behind it. ClipError: no shot of three frames.
     """
-    shot = longest_shot(clip) if start < 0 else next((shot for shot in clip.shots() if start in shot), range(0))
-    gap = min(gap, (len(shot) if start < 0 else shot.stop - start) - 1) // 2 * 2
+    number = telling(clip) if start < 0 else start
+    shot = longest_shot(clip) if number is None else shot_of(clip, number)
+    gap = min(gap, (len(shot) if number is None else shot.stop - number) - 1) // 2 * 2
     if gap < 2:
         raise ConfigError(f"start is {start}, and {clip.name} has no two more frames of the same shot there: choose another, or -1.")
-    first = shot[(len(shot) - gap) // 2] if start < 0 else start
+    first = shot[(len(shot) - gap) // 2] if number is None else number
     return first, first + gap // 2, first + gap
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..evaluation.pairs import CHAIN
 from ..evaluation.statistics import LEAST
 from ..views.tables import METRICS
 
@@ -142,7 +143,8 @@ def cautions(subject: str, record: Mapping[str, Any], rows: pd.DataFrame) -> lis
     if len(rows) and ((rows["gap"] < PRIMARY_GAP) | (rows["size"] < PRIMARY_SIZE)).all():
         said.append(f"No gap of at least {PRIMARY_GAP} at {PRIMARY_SIZE} px was scored: at smaller ones the methods hardly differ.")
     if limit := record["settings"]["limit"]:
-        said.append(f"A quick look: at most {limit} pairs a clip and gap were scored, spread evenly. Score all before you quote a figure.")
+        said.append(f"A quick look: at most {limit} pairs a clip and gap were scored, in runs of {CHAIN} that are spread evenly "
+                    "over the clip. Score all before you quote a figure: another choice of pairs may move means by decibels.")
     flags = [flag for flag in record["flags"] if flag["method"] == subject]
     said += [f"Proves nothing: {subject} on {flag['clip']}, as {flag['reason']}." for flag in flags]
     if not record["leaks"]["checked"]:
