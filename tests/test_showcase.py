@@ -65,16 +65,17 @@ def test_a_sample_is_shown_where_there_is_most_to_see(capsys):
     assert showcase.telling(clip) == 222 and showcase.telling(make_clip(name="bikes")) is None  # one's own of the same name
     assert showcase.telling(showcase.thinned(clip, 2)) == 111
     assert showcase.shot_of(clip, 222) == range(187, 242) and not showcase.shot_of(clip, 250)
-    part = showcase.excerpt(clip)
-    assert len(part) == 63 and part.cuts == (55,) and part.duplicates == (13,) and showcase.telling(part) == 35
-    assert np.array_equal(part.frames[0], clip.frames[187]) and "bikes: shown from frame 187 on" in capsys.readouterr().out
+    part = showcase.excerpt(clip, 60)
+    assert len(part) == 58 and part.cuts == (50,) and part.duplicates == (8,) and showcase.middle_of(part, 60) == 30
+    assert np.array_equal(part.frames[30], clip.frames[222]) and "bikes: shown from frame 192 on" in capsys.readouterr().out
+    assert showcase.telling(showcase.excerpt(clip, 100)) == 35  # not before its shot
 
 
 def test_ones_own_clip_is_shown_from_its_longest_shot():
-    part = showcase.excerpt(make_clip(10, cuts=(3,), duplicates=(2, 5)))
+    part = showcase.excerpt(make_clip(10, cuts=(3,), duplicates=(2, 5)), 5)
     assert len(part) == 7 and part.cuts == () and part.duplicates == (2,)
     whole = make_clip(10, cuts=(8,))
-    assert showcase.excerpt(whole) is whole
+    assert showcase.excerpt(whole, 5) is whole
 
 
 def test_the_state_that_a_training_kept_is_said():

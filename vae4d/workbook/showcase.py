@@ -100,13 +100,13 @@ def usable(clips: Sequence[Clip], limit: int = 0, least: int = 3) -> list[Clip]:
 def chosen(data: Dataset, shown: int = 0, frame_limit: int = 0, interval: int = 1) -> list[Clip]:
     """The test clips to show: every `interval`-th frame of usable ones, names told apart, one's own first, at most `shown` (0 for all).
 
-    With a limit they begin where the shot begins that holds the telling frame, or else with the longest shot. What is left out is printed.
+    With a limit they are those of `excerpt`. What is left out is printed.
 
     Raises:
         ClipError: see `usable`.
     """
     clips = [thinned(clip, interval) for clip in own_first(distinct(data.split("test")))]
-    clips = usable([excerpt(clip) if frame_limit else clip for clip in clips], frame_limit)
+    clips = usable([excerpt(clip, frame_limit) if frame_limit else clip for clip in clips], frame_limit)
     kept = clips[: shown or None]
     if rest := clips[len(kept) :]:
         print(f"left out, as shown is {shown}: {named(rest)}")
@@ -128,13 +128,12 @@ def thinned(clip: Clip, interval: int) -> Clip:
                                cuts=tuple(cuts), duplicates=same)
 
 
-def excerpt(clip: Clip) -> Clip:
-    """A clip from the shot on that holds its telling frame, or from its longest one; printed where that is not its start.
-
-    `cameras` as in `thinned`.
+def excerpt(clip: Clip, limit: int) -> Clip:
+    """A clip from a frame on such that its telling one is in the middle of `limit` frames, or else from its longest shot on; printed
+    where that is not its start. `cameras` as in `thinned`.
     """
     number = telling(clip)
-    begin = (max(clip.shots(), key=len) if number is None else shot_of(clip, number)).start
+    begin = max(clip.shots(), key=len).start if number is None else max(shot_of(clip, number).start, number - limit // 2)
     if not begin:
         return clip
     print(f"{clip.name}: shown from frame {begin} on, which is frame 0 below")
@@ -183,8 +182,10 @@ def longest_shot(clip: Clip, limit: int = 0, least: int = 3) -> range:
 
 
 def middle_of(clip: Clip, limit: int = 0) -> int:
-    """A frame in the middle of the longest shot that has a neighbour on either side."""
-    shot = longest_shot(clip, limit)
+    """The telling frame, or one in the middle of the longest shot, that has a neighbour on either side."""
+    number, shot = telling(clip), longest_shot(clip, limit)
+    if number is not None and number in shot[1:-1]:
+        return number
     return shot[len(shot) // 2] if len(shot) > 3 else shot[1]
 
 
