@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 
 pytest.importorskip("jinja2")
 from PIL import Image
@@ -24,6 +26,7 @@ from vae4d.evaluation.scene_summary import scene_summary
 from vae4d.evaluation.scene_truth import COLUMNS as SCENE_COLUMNS
 from vae4d.evaluation.scene_truth import SceneScores
 from vae4d.evaluation.statistics import DIFFERENCES, differences, summary
+from vae4d.views.truth import pose_comparison
 from vae4d.workbook import lineup, provenance, scenecard, scorecard, start, strips, verdicts
 from vae4d.workbook.settings import ScoreSettings
 from vae4d.workbook.sheet import Chart, Sheet
@@ -34,15 +37,16 @@ def row(mean: float, low: float, high: float, clip: str = "bikes", reference: st
               "frames": 120, "undefined": 0, "mean": mean, "low": low, "high": high}
     return values | more
 
+METHODS = ("linear blend", "DIS", "repeat", "model")
+
 
 def record(**more) -> dict:
     clips = [{"clip": name, "size": 128, "split": split, "sha256": name * 16, "frames_sha256": "f" * 64, "frames": 250, "cuts": [30],
               "repeated": [], "fps": "25"} for name, split in (("bikes", "test"), ("bunny", "train"))]
-    methods = {"linear blend": False, "DIS": False, "repeat": False, "model": True}
     return {
         "versions": {"python": "3.11"}, "lpips": None, "definitions": {"psnr": "10 log10(255^2 / mse)"},
         "settings": {"limit": None, "resamples": 2000, "seeds": {"bootstrap": 0}},
-        "methods": {name: {"settings": {"function": name}, "trained": known, "test_only": known} for name, known in methods.items()},
+        "methods": {name: {"settings": {"function": name}, "trained": name == "model", "test_only": name == "model"} for name in METHODS},
         "clips": clips,
         "leaks": {"checked": True, "result": "Leak check: no footage.", "pairs": []}, "flags": [], "left_out": [], "failures": [],
     } | more  # fmt: skip
@@ -146,6 +150,27 @@ def test_charts_by_clip_and_by_motion():
     (sentence,) = pieces[1]
     start = "bikes, 128 px, gap 4, model minus linear blend by motion, in dB: below 1 px −5.99 [not estimable] (7 pairs); 1-2 px"
     assert sentence.startswith(start) and scorecard.undefined(found) == 0 and scorecard.same_frames(found)
+
+
+def looks(figure: Figure) -> dict[str, tuple]:
+    """Colour and mark of each method in the legend."""
+    marks = zip(figure.legends[0].get_texts(), figure.legends[0].legend_handles, strict=True)
+    return {name.get_text(): (mark.get_color(), mark.get_marker()) for name, mark in marks}
+
+
+def test_a_method_looks_alike_in_all_charts_of_a_report():
+    """Whatever the order of the scores and whoever is missing there: the charts of videos and of worlds, and the arrows of poses."""
+    found = results()
+    turned = dataclasses.replace(found, scores=found.scores[::-1], differences=found.differences[::-1])
+    (clips,) = scorecard.clip_charts(turned)
+    _, _, worlds, _ = scenecard.chapter(scene_scores(), 0, METHODS)
+    videos, scenes = looks(clips.figure), looks(worlds.figure)
+    assert len(videos.keys() & scenes.keys()) == 2 and all(videos[name] == scenes[name] for name in ("DIS", "model"))
+    assert scenes["nothing moves"][0] not in {colour for colour, _ in videos.values()}
+    pose = torch.eye(3, 4)
+    pose[0, 3] = 1.0
+    arrows = pose_comparison([pose], {"model": [pose]}, ["world"], scorecard.drawn_order(METHODS)).axes[0].texts
+    assert [arrow.arrow_patch.get_edgecolor() for arrow in arrows] == [to_rgba("black"), to_rgba(videos["model"][0])]
 
 
 def test_a_reference_that_failed_is_left_out_of_charts_and_strips(monkeypatch):
@@ -272,11 +297,11 @@ def test_a_model_that_knows_less_than_nothing_moves_is_said_to():
 
 
 def test_scenes_as_table_and_chart_or_left_out():
-    sentences, table, *charts = scenecard.chapter(scene_scores(), 0)
+    sentences, table, *charts = scenecard.chapter(scene_scores(), 0, METHODS)
     assert [heading.split(" ↓")[0] for heading, _ in table.groups] == ["flow end-point error (px)", "rotation error (degrees)"]
     assert re.fullmatch(r"0\.60 \[0\.5\d, 0\.6\d\] \(9\)", table.frame.loc["DIS", "all that move"])
     assert len(charts) == 2 and charts[0].figure.axes[0].get_title() == "flow end-point error ↓"
-    assert list(scenecard.chapter(None, 0)) == ["Left out (worlds = 0)."] and sentences
+    assert list(scenecard.chapter(None, 0, METHODS)) == ["Left out (worlds = 0)."] and sentences
 
 
 # --- the page ------------------------------------------------------------------------------------------------------
@@ -331,7 +356,7 @@ def test_notebook_and_page_hold_the_same(tmp_path, monkeypatch, capsys):
     sheet.show("In words", scorecard.judgement(found))
     sheet.show("Scores", scorecard.score_tables(found))
     sheet.show("Differences", scorecard.clip_charts(found))
-    sheet.show("Worlds", scenecard.chapter(None, 0))
+    sheet.show("Worlds", scenecard.chapter(None, 0, METHODS))
     sheet.show("Origin", provenance.origin(found.record, book, ScoreSettings(run_dir="outputs/t")))
     sheet.show("Empty", [])
     text = sheet.write().read_text(encoding="utf-8")

@@ -77,7 +77,9 @@ def test_rotations_are_drawn_in_degrees():
     about_y = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
     assert np.allclose(rotation_vector(about_y), [0, 30, 0]) and np.allclose(rotation_vector(np.eye(3)), 0)
     pose = np.hstack([about_y, [[1.0], [0], [0]]])
-    fig = views.pose_comparison([pose], {"model": [np.eye(4)[:3]]}, ["world"])
+    fig = views.pose_comparison([pose], {"model": [np.eye(4)[:3]]}, ["world\n" * 6 + "last line"])
+    fig.draw_without_rendering()
+    assert fig.axes[0].title.get_window_extent().y1 <= fig.bbox.y1  # all lines are in the picture
     heights = [bar.get_height() for bar in fig.axes[1].patches]
     assert np.allclose(heights, [0, 30, 0, 0, 0, 0])
     with pytest.raises(ConfigError, match="1 poses of each method"):

@@ -2,7 +2,7 @@
 
 Conventions:
     A table has one row per category and method: columns `category`, `method`, `mean`, `low`, `high` and `count`. Where `low` and `high`
-    are NaN no interval can be estimated: the mean is then a hollow mark without a bar. A method has one colour and one mark in all charts
+    are NaN no interval can be estimated: the mean is then a hollow mark without a bar. A method has one colour, mark and line in all charts
     that are given the same list of methods.
 """
 
@@ -19,10 +19,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ..errors import ConfigError
-from .figures import MARKERS, PALETTE, WIDTH, picture, view
+from .figures import LINES, MARKERS, PALETTE, WIDTH, picture, view
 
 COLUMNS = ("category", "method", "mean", "low", "high", "count")
 ACROSS = 3  # panels in a line
+COLOURS = (*PALETTE[:-1], "#5D3A9B", "#808080", "#8B4513", "#999933")  # of methods; black is the truth
+MARKS = (*MARKERS, "<", ">", "p", "*")  # one more than colours: no two methods look alike
 
 
 @view
@@ -74,7 +76,7 @@ def interval_chart(
             ax.axhline(0, color="black", linewidth=1.2, zorder=1)
     hollow = any(table["low"].isna().any() for table in panels.values())
     marks = [Line2D([], [], color=colour, marker=mark, markersize=8, linestyle="", label=name)
-             for name, (colour, mark) in styles(methods).items() if name in drawn]
+             for name, (colour, mark, _) in styles(methods).items() if name in drawn]
     if hollow:
         marks += [Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="", label="hollow: interval not estimable")]
     fig.legend(handles=marks, loc="outside lower center", ncols=min(4, len(marks)), frameon=False)
@@ -119,17 +121,16 @@ def error_histogram(errors: Any, limit: float, bins: int = 30) -> Figure:
     return fig
 
 
-def styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and mark of each method."""
-    count = len(PALETTE)  # as many as marks: after a whole turn the marks are shifted, so that no two methods look alike
-    return {name: (PALETTE[i % count], MARKERS[(i + i // count) % len(MARKERS)]) for i, name in enumerate(methods)}
+def styles(methods: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+    """Colour, mark and line of each method, by its place."""
+    return {name: (COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)], LINES[i % len(LINES)]) for i, name in enumerate(methods)}
 
 
 def draw_intervals(ax: Axes, table: pd.DataFrame, methods: Sequence[str], drawn: Sequence[str], below: str) -> None:
     """The marks and bars of one panel."""
     categories = list(dict.fromkeys(table["category"]))
     step = 0.75 / max(1, len(drawn))
-    for name, (colour, mark) in styles(methods).items():
+    for name, (colour, mark, _) in styles(methods).items():
         rows = table[table["method"] == name]
         if rows.empty:
             continue

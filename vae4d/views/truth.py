@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..errors import ConfigError
-from .figures import AMOUNT, LINES, PALETTE, WIDTH, as_array, as_images, label_width, picture, plain, side_label, view
+from .figures import AMOUNT, WIDTH, as_array, as_images, label_width, picture, plain, side_label, view
 from .frames import flow_colours
+from .scores import styles
 
 HATCHES = ("", "//", "..", "xx")
 
@@ -94,13 +95,16 @@ def legends(fig: Any) -> None:
 
 
 @view
-def pose_comparison(truth: Sequence[Any], poses: Mapping[str, Sequence[Any]], titles: Sequence[str]) -> Figure:
+def pose_comparison(
+    truth: Sequence[Any], poses: Mapping[str, Sequence[Any]], titles: Sequence[str], methods: Sequence[str] | None = None
+) -> Figure:
     """Camera motion between two frames, one column per world: above the direction of the translation seen from above, below rotations.
 
     Args:
         truth: N poses (3, 4).
         poses: method -> N poses; translations count by direction alone, one shorter than a millionth is a dot.
         titles: N texts.
+        methods: all methods of the report, in order, for their colours; by default those of `poses`.
 
     Raises:
         ConfigError: shapes or lengths that differ.
@@ -108,13 +112,15 @@ def pose_comparison(truth: Sequence[Any], poses: Mapping[str, Sequence[Any]], ti
     named = {"truth": truth, **poses}
     if not titles or any(len(part) != len(titles) for part in named.values()):
         raise ConfigError(f"pose_comparison needs {len(titles)} poses of each method, one per title, and at least one.")
-    fig = picture(7.2, max(7.0, 3.3 * len(titles)))
+    looks = styles(methods or list(poses))
+    headed = 0.25 * max(title.count("\n") for title in titles)
+    fig = picture(6.6 + headed, max(7.0, 3.3 * len(titles)))
     axes = fig.subplots(2, len(titles), squeeze=False, height_ratios=(1.3, 1))
     for i, title in enumerate(titles):
         top, bars = axes[:, i]
         for k, (name, values) in enumerate(named.items()):
             pose = as_array(values[i], name, "(3, 4)").astype(np.float64)
-            colour, line = ("black", "-") if k == 0 else (PALETTE[(k - 1) % len(PALETTE)], LINES[k % len(LINES)])
+            colour, _, line = ("black", "", "-") if k == 0 else looks[name]
             draw_direction(top, pose[:, 3], colour, line, name)
             width = 0.8 / len(named)
             at = np.arange(3) + (k - (len(named) - 1) / 2) * width

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from ..evaluation.methods import BASELINES
 from ..evaluation.report import Table
 from ..evaluation.scene_cases import STILL
 from ..evaluation.scene_measures import PLANE, UNMOVED
@@ -15,7 +14,7 @@ from ..evaluation.scene_summary import ALL
 from ..evaluation.scene_truth import SceneScores
 from ..evaluation.statistics import LEAST, mean_interval
 from ..views.scores import interval_chart
-from .scorecard import VARIANTS
+from .scorecard import VARIANTS, drawn_order
 from .sheet import Chart
 
 # measure of scene_summary: title with unit, whether higher is better, decimals, what it means and what it does not say
@@ -41,14 +40,14 @@ REFERENCES = {  # what a figure must beat
 }  # fmt: skip
 
 
-def chapter(found: SceneScores | None, seed: int) -> Iterator[list[str] | str | Table | Chart]:
-    """What the report says of procedural worlds: sentences, table, charts."""
+def chapter(found: SceneScores | None, seed: int, methods: Iterable[str]) -> Iterator[list[str] | str | Table | Chart]:
+    """What the report says of procedural worlds: sentences, table, charts, in which the report's `methods` look as in its other charts."""
     if found is None:
         yield "Left out (worlds = 0)."
         return
     yield scene_verdict(found, seed) or ["No model was scored: the references and optical flow stand alone."]
     yield scene_table(found)
-    yield from scene_charts(found)
+    yield from scene_charts(found, drawn_order(methods))
 
 
 def scene_subjects(found: SceneScores) -> list[str]:
@@ -96,11 +95,8 @@ def scene_cell(row: tuple, decimals: int) -> str:
     return f"{row.mean:.{decimals}f} [{span}] ({'; '.join([str(row.worlds), *notes])})".replace("-", "−")
 
 
-def scene_charts(found: SceneScores) -> Iterator[Chart]:
-    """Measures by motion: pictures, flow and depth; then poses and new views."""
-    named = dict.fromkeys(found.summary["method"])
-    methods = [*(name for name in BASELINES if name in named), *(name for name in named if name not in BASELINES)]
-    methods = sorted(methods, key=lambda name: name.startswith(VARIANTS))  # what is drawn keeps the colours of the other charts
+def scene_charts(found: SceneScores, methods: Sequence[str]) -> Iterator[Chart]:
+    """Measures by motion: pictures, flow and depth; then poses and new views. `methods` as `drawn_order` has them."""
     for name, (measures, what) in CHARTS.items():
         panels = {}
         for measure in measures:

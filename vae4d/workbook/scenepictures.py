@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from ..evaluation.scene_truth import SceneScores
 from ..evaluation.scoring import one_thread
 from ..scenes.textures import load_textures
 from ..views.truth import flow_and_depth, masked_views, pose_comparison
+from .scorecard import drawn_order
 from .sheet import Chart
 
 SHOWN = 3  # worlds of a picture
@@ -29,8 +30,8 @@ def example_cases(found: SceneScores) -> list[SceneCase]:
     return [scene_case(limits, 0, settings["size"], settings["seed"], textures) for limits in chosen[:SHOWN]]
 
 
-def scene_pictures(cases: Sequence[SceneCase], estimators: Mapping[str, Estimator]) -> Iterator[Chart]:
-    """Flow and depth, pose, and new views of the cases, by all estimators that say something of them."""
+def scene_pictures(cases: Sequence[SceneCase], estimators: Mapping[str, Estimator], methods: Iterable[str]) -> Iterator[Chart]:
+    """Flow and depth, pose, and new views of the cases, by all estimators that say something of them; `methods`: all of the report."""
     if not cases:
         return
     with one_thread():
@@ -39,7 +40,7 @@ def scene_pictures(cases: Sequence[SceneCase], estimators: Mapping[str, Estimato
         rows = [f"{case.bin}\n({case.motion:.1f} px\nin truth)" for case in cases]
         yield flow_chart(cases, said, rows)
         if any(estimate.pose is not None for estimates in said.values() for estimate in estimates):
-            yield pose_chart(cases, said)
+            yield pose_chart(cases, said, drawn_order(methods))
         models = {name: estimator for name, estimator in estimators.items() if isinstance(estimator, ViewEstimator)}
         yield novel_chart(cases, models, rows)
         carried = [(case, row) for case, row in zip(cases, rows, strict=True) if case.transfer is not None]
@@ -69,7 +70,7 @@ def flow_chart(cases: Sequence[SceneCase], said: Mapping[str, Sequence[Estimate]
     return Chart("scenes_examples", figure, "Frames, true and estimated flow and depth of procedural worlds.", caption)
 
 
-def pose_chart(cases: Sequence[SceneCase], said: Mapping[str, Sequence[Estimate]]) -> Chart:
+def pose_chart(cases: Sequence[SceneCase], said: Mapping[str, Sequence[Estimate]], methods: Sequence[str]) -> Chart:
     """The camera's motion beside the truth."""
     poses = {name: [estimate.pose for estimate in estimates] for name, estimates in said.items() if estimates[0].pose is not None}
     titles = []
@@ -82,7 +83,7 @@ def pose_chart(cases: Sequence[SceneCase], said: Mapping[str, Sequence[Estimate]
         "length 1 in space, so an arrow that looks short goes up or down); below, its rotation. Look whether an estimate points the same "
         "way as the truth. The length of a translation cannot be told from frames and is not shown."
     )
-    return Chart("scenes_poses", pose_comparison([case.pose for case in cases], poses, titles),
+    return Chart("scenes_poses", pose_comparison([case.pose for case in cases], poses, titles, methods),
                  "Arrows of the camera's true and estimated direction, bars of its rotation, for three procedural worlds.", caption)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
 from ..evaluation.benchmark import REFERENCES, Results
+from ..evaluation.estimates import ESTIMATORS
 from ..evaluation.methods import BASELINES
 from ..evaluation.report import Table
+from ..evaluation.scene_measures import PLANE, UNMOVED
 from ..evaluation.statistics import LEAST, MOTION_BINS, difference_by_motion
 from ..views.scores import interval_chart
 from ..views.tables import METRICS, best_of, written
@@ -33,6 +35,11 @@ def judgement(results: Results) -> Iterator[list[str]]:
     for name in subjects(results):
         splits = ("test",) if results.record["methods"][name]["test_only"] else ("train", "validate", "test")
         yield from verdicts.verdict(results.differences, name, results.record, splits)
+
+
+def drawn_order(methods: Iterable[str]) -> list[str]:
+    """All that a report draws, in the order that colours and marks go by: its methods, references of worlds, other ways to use a model."""
+    return sorted(dict.fromkeys([*methods, *ESTIMATORS, UNMOVED, PLANE]), key=lambda name: name.startswith(VARIANTS))
 
 
 def order(results: Results) -> list[tuple[int, int]]:
@@ -134,7 +141,7 @@ def motion_tables(results: Results, seed: int) -> dict[str, pd.DataFrame]:
 
 def motion_charts(results: Results, tables: Mapping[str, pd.DataFrame]) -> Iterator[Chart | list[str]]:
     """Differences by size of motion, a chart for each reference, and what they say in words."""
-    methods = list(dict.fromkeys(results.scores["method"]))
+    methods = drawn_order(results.record["methods"])
     for reference, table in tables.items():
         found: dict[str, pd.DataFrame] = {}
         size = 0
@@ -163,7 +170,7 @@ def motion_charts(results: Results, tables: Mapping[str, pd.DataFrame]) -> Itera
 
 def clip_charts(results: Results) -> Iterator[Chart]:
     """Differences clip by clip and over all videos, at the primary gaps."""
-    methods, found = list(dict.fromkeys(results.scores["method"])), {}
+    methods, found = drawn_order(results.record["methods"]), {}
     table = results.differences[results.differences["metric"] == "psnr"]
     table = table[~table["method"].str.startswith(VARIANTS)]
     size = 0
