@@ -262,7 +262,7 @@ def point_code() -> np.ndarray:
 def test_code_slices_show_energy_on_one_scale():
     fig = views.code_slices(torch.from_numpy(point_code()), count=4)
     assert len(fig.axes) == 2 * 4 + 1
-    assert [ax.get_title() for ax in fig.axes[:4]] == ["depth 0", "1", "2", "3"]
+    assert [ax.get_title() for ax in fig.axes[:4]] == ["z (0: near)\n0", "1", "2", "3"]
     assert all(ax.images[0].get_clim() == (0, 5) for ax in fig.axes[:4])
     assert fig.axes[1].images[0].get_array()[2, 5] == 5 and fig.axes[0].images[0].get_array().max() == 0
     assert fig.axes[4].images[0].get_array().shape == (6, 8, 3)
@@ -285,8 +285,8 @@ def test_principal_colours_follow_the_strongest_direction():
 def test_code_projections_look_along_each_axis():
     fig = views.code_projections(point_code())
     front, top, side, bar = fig.axes
-    assert [ax.get_xlabel() for ax in (front, top, side)] == ["x (columns)", "x (columns)", "z (depth)"]
-    assert [ax.get_ylabel() for ax in (front, top, side)] == ["y (rows)", "z (depth)", "y (rows)"]
+    assert [ax.get_xlabel() for ax in (front, top, side)] == ["x (columns)", "x (columns)", "z (0: near)"]
+    assert [ax.get_ylabel() for ax in (front, top, side)] == ["y (rows)", "z (0: near)", "y (rows)"]
     arrays = [np.asarray(ax.images[0].get_array()) for ax in (front, top, side)]
     assert [array.shape for array in arrays] == [(6, 8), (4, 8), (6, 4)]
     assert arrays[0][2, 5] == arrays[1][1, 5] == arrays[2][2, 1] == 5 and [array.sum() for array in arrays] == [5, 5, 5]
@@ -307,7 +307,7 @@ def test_voxels_per_axis():
 def test_voxel_flow_slices_arrows_in_the_slice_colour_through_it():
     fig = views.voxel_flow_slices(torch.from_numpy(point_flow()), count=4)
     panels = [ax for ax in fig.axes if ax.images]
-    assert len(panels) == 4 and [ax.get_title() for ax in panels] == ["depth 0", "depth 1", "depth 2", "depth 3"]
+    assert len(panels) == 4 and [ax.get_title() for ax in panels] == ["z = 0 (0: near)", "z = 1", "z = 2", "z = 3"]
     assert all(np.allclose(ax.images[0].get_clim(), (-2, 2)) for ax in panels)
     assert np.isclose(panels[1].images[0].get_array()[3, 5], 2)
     arrow = quivers_of(panels[1])[0]
@@ -338,7 +338,7 @@ def test_voxel_flow_arrows_start_at_the_strongest_voxels():
     direction = shaft[1] - shaft[0]
     assert np.allclose(direction / direction[0], [1, 2, -1])  # matplotlib's axes are x, depth, rows
     assert (ax.get_xlim(), ax.get_ylim(), ax.get_zlim()) == ((0, 8), (0, 4), (6, 0))
-    assert [ax.get_xlabel(), ax.get_ylabel(), ax.get_zlabel()] == ["x (columns)", "z (depth)", "y (rows)"]
+    assert [ax.get_xlabel(), ax.get_ylabel(), ax.get_zlabel()] == ["x (columns)", "z (0: near)", "y (rows)"]
     assert isinstance(ax.collections[0], LineCollection)
 
 
@@ -359,7 +359,18 @@ def test_arrows_say_which_way_they_point(draw):
 def test_zero_flow_is_drawn_not_divided_by():
     still = np.zeros((4, 6, 8, 3))
     for draw in (views.voxel_flow_slices, views.voxel_flow_projections, views.voxel_flow_arrows):
-        assert draw(still)._repr_mimebundle_()
+        fig = draw(still)
+        assert fig._repr_mimebundle_() and fig.get_supxlabel() == "no flow anywhere"
+    still[..., 2] = 0.1
+    assert views.voxel_flow_slices(still).get_supxlabel() == "no flow along these slices"
+
+
+def test_flow_has_one_map_of_colours_and_numbers_with_room():
+    flow = np.random.default_rng(0).normal(size=(8, 32, 32, 3))
+    flat, space = views.voxel_flow_projections(flow), views.voxel_flow_arrows(flow)
+    assert flat.axes[0].images[0].cmap.name == space.axes[1].collections[-1].cmap.name
+    space.draw_without_rendering()
+    assert len(space.axes[0].get_yticks()) <= 3 < len(space.axes[0].get_xticks())
 
 
 @pytest.mark.parametrize("draw", [views.code_slices, views.code_projections])
@@ -408,6 +419,16 @@ def test_loss_curves_train_and_validation(tmp_path):
         labels = [tick.get_text() for which in ("major", "minor") for tick in fig.axes[0].yaxis.get_ticklabels(which=which)]
         assert any(labels) and not any("$" in label for label in labels)
     assert [text.get_text() for text in group[0].get_legend().get_texts()] == ["loss", "l1"]
+
+
+def test_curves_of_a_training_name_both_tables_and_leave_out_the_validations_loss(tmp_path):
+    pd.DataFrame({"step": np.arange(60), "loss": 2.0}).to_csv(tmp_path / "losses.csv", index=False)
+    assert list(views.training_tables(tmp_path)) == ["training"]
+    pd.DataFrame({"step": [0, 59], "psnr": [20.0, 21.0], "loss": [9.0, 8.0]}).to_csv(tmp_path / "validation.csv", index=False)
+    loss, psnr = views.loss_curves(views.training_tables(tmp_path), ["loss", "psnr"]).axes
+    named = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in (loss, psnr)]
+    assert named == [["training"], ["validation"]] and (loss.get_ylabel(), psnr.get_ylabel()) == ("", "dB")
+    assert max(line.get_ydata().max() for line in loss.lines) == pytest.approx(2)
 
 
 def test_loss_curves_refuse_what_does_not_fit(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,21 @@ def test_both_codes_and_both_frames_share_a_scale():
     assert titles["frame 0: ink where it counts"].get_xlabel() == "100% of all importance"
     with pytest.raises(ConfigError, match=r"of \(16, 16\) pixels"):
         views.pixel_attention(found, *frames(32))
+
+
+@pytest.mark.parametrize("planes, near", [(None, 1), (torch.tensor([0.0, 0, 0, 0, 1]), 1)])
+def test_slices_of_both_families_are_counted_from_near(planes, near):
+    """The sharp model's planes go from far to near, the slices of the faithful one from near to far."""
+    first, second = frames(16)
+    voxels = torch.zeros(5, 4, 4)
+    voxels[near, 0, 0] = 1
+    found = dataclasses.replace(attention(OneVoxel(), first, second, (9, 6)), voxels=(voxels, voxels), planes=planes)
+    axes = {ax.get_title(): ax for sub in views.pixel_attention(found, first, second).subfigs for ax in sub.axes}
+    above = axes["code 0, from above"]
+    assert above.get_ylabel() == axes["by slice"].get_ylabel() == "z (0: near)"
+    assert int(above.images[0].get_array()[:, 0].argmax()) == (near if planes is None else 4 - near)
+    if planes is not None:
+        assert [bar.get_width() for bar in axes["by slice"].patches] == planes.flip(0).tolist()
 
 
 def test_regions_are_where_they_say():

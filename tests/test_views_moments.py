@@ -49,7 +49,7 @@ def test_density_planes_say_how_far_they_are():
     density = torch.zeros(4, 6, 8)
     density[2] = 1
     fig = views.density_planes(density, torch.tensor([0.25, 0.5, 1.0, 2.0]))
-    assert [ax.get_title() for ax in fig.axes[:4]] == ["depth 4 (0%)", "depth 2 (0%)", "depth 1 (100%)", "depth 0.5 (0%)"]
+    assert [ax.get_title() for ax in fig.axes[:4]] == ["depth 0.5, near (0%)", "depth 1 (100%)", "depth 2 (0%)", "depth 4, far (0%)"]
     assert {image.get_clim() for image in images_of(fig)[:4]} == {(0, 1)}
     with pytest.raises(ConfigError, match=r"inverse_depths must have the shape \(4,\)"):
         views.density_planes(density, torch.ones(3))

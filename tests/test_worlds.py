@@ -94,9 +94,10 @@ def test_the_view_of_the_truth(gallery):
     view, move = gallery.views[0], gallery.forward
     names = ["a", "b", "c"]
     fig = views.world_truth(view.image, view.ids, view.depth, move.scene_flow, names)
-    assert [ax.get_title() for ax in fig.axes[:4]] == ["picture", "object", "depth", "motion in space"]
+    assert [ax.get_title() for ax in fig.axes[:4]] == ["picture", "object", "inverse depth\n(bright: near)", "motion in space"]
+    assert [ax.get_ylabel() for ax in fig.axes[12:14]] == ["1 / world units", "world units"]
     maps = [ax for ax in fig.axes if ax.images and ax.images[0].get_array().ndim == 2]
-    np.testing.assert_array_equal(maps[0].images[0].get_array(), view.depth[0])
+    np.testing.assert_allclose(maps[0].images[0].get_array(), 1 / view.depth[0], rtol=1e-5)
     np.testing.assert_allclose(maps[1].images[0].get_array(), move.scene_flow[0].norm(dim=0), rtol=1e-5)
     colours = fig.axes[1].images[0].get_array()
     assert (colours[view.ids[0].numpy() == 0] == 1).all() and (colours[view.ids[0].numpy() > 0] < 1).any(axis=-1).all()

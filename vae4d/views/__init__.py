@@ -8,7 +8,7 @@ What is to be compared shares one scale.
 """
 
 from .attention import pixel_attention
-from .charts import camera_path, loss_curves
+from .charts import camera_path, loss_curves, training_tables
 from .figures import save
 from .frames import comparison_strip, frame_differences, frame_strip, image_flow, shot_timeline
 from .moments import density_planes, density_projections, inverse_depths, moment_strip, share_maps
@@ -43,6 +43,7 @@ __all__ = [
     "save_space",
     "share_maps",
     "shot_timeline",
+    "training_tables",
     "voxel_flow_arrows",
     "voxel_flow_projections",
     "voxel_flow_slices",

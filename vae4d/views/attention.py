@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..errors import ConfigError
 from .figures import AMOUNT_ON_WHITE, PALETTE, WIDTH, as_images, picture, plain, view
+from .volumes import DEPTH
 
 if TYPE_CHECKING:
     from ..attention import Attention
@@ -43,7 +44,8 @@ def pixel_attention(found: Attention, first: Any, second: Any) -> Figure:
         raise ConfigError(f"pixel_attention needs the frames that it was found with, of {tuple(found.pixels[0].shape)} pixels.")
     shown = as_images([found.image, first, second], "frames")
     given = [part.double().numpy() for part in found.pixels]
-    voxels = [part.double().numpy() for part in found.voxels]
+    near_first = slice(None, None, 1 if found.planes is None else -1)  # the sharp model's planes go from far to near
+    voxels = [part.double().numpy()[near_first] for part in found.voxels]
     fig = picture(7.4, WIDTH)
     upper, lower = fig.subfigures(2, 1, height_ratios=(1, 1))
     axes = upper.subplots(1, 4)
@@ -67,10 +69,10 @@ def pixel_attention(found: Attention, first: Any, second: Any) -> Figure:
     for i, part in enumerate(voxels):
         for ax, axis, limit, name in zip(maps[2 * i : 2 * i + 2], (0, 1), limits, ("front", "from above"), strict=True):
             ax.imshow(np.sqrt(part.sum(axis)), cmap=AMOUNT_ON_WHITE, vmin=0, vmax=limit, aspect="auto", interpolation="nearest")
-            ax.set(title=f"code {i}, {name}", xlabel="column", ylabel="slice" if axis else "row")
+            ax.set(title=f"code {i}, {name}", xlabel="column", ylabel=DEPTH if axis else "row")
             ax.spines[:].set_visible(True)
             ax.locator_params(nbins=4)
-    slices(maps[4], found, voxels)
+    slices(maps[4], voxels, None if found.planes is None else found.planes.numpy()[near_first])
     lower.supxlabel("voxels: dark is important; front and above each share one scale between the codes", fontsize=12)
     return fig
 
@@ -94,14 +96,14 @@ def shares(ax: Axes, found: Attention) -> None:
     ax.invert_yaxis()
 
 
-def slices(ax: Axes, found: Attention, voxels: list[np.ndarray]) -> None:
-    """Importance by slice of both codes, and beside it the share of each plane in the pixel."""
+def slices(ax: Axes, voxels: list[np.ndarray], planes: np.ndarray | None) -> None:
+    """Importance by slice of both codes, and beside it the share of each plane in the pixel, from near to far."""
     total = sum(part.sum() for part in voxels) or 1.0
     for i, part in enumerate(voxels):
         ax.plot(part.sum((1, 2)) / total, np.arange(len(part)), color=PALETTE[i], linestyle=("-", "--")[i], label=f"code {i}")
-    if found.planes is not None:
-        ax.barh(np.arange(len(found.planes)), found.planes.tolist(), color="lightgrey", label="plane's share")
-    ax.set(title="by slice", xlabel="share", ylabel="slice" + ("\n(0: far)" if found.planes is not None else ""))
+    if planes is not None:
+        ax.barh(np.arange(len(planes)), planes, color="lightgrey", label="plane's share")
+    ax.set(title="by slice", xlabel="share", ylabel=DEPTH)
     ax.invert_yaxis()
     ax.locator_params(axis="x", nbins=3)
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -9,7 +9,7 @@ Conventions:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, NullFormatter
 from ..errors import ConfigError, MissingInputError
 from .figures import LINES, MARKERS, PALETTE, WIDTH, as_array, pick, picture, view
 
+UNITS = {"psnr": "dB"}  # of columns that have one
 SPARSE = 40  # curves of fewer points (validation) get markers and are not smoothed
 
 
@@ -50,9 +51,9 @@ def loss_curves(
     fewer than 40 points (validation) is drawn as it is, with markers.
 
     Args:
-        sources: a CSV path or a DataFrame, or several (e.g. train and validation).
+        sources: a CSV path or a DataFrame, or several, also by name (see `training_tables`).
         columns: column names; a group of names shares a panel.
-        labels: one name per source, for the legend.
+        labels: one name per source, for the legend; default those of `sources`.
         smoothing: weight of the past in the moving average, in [0, 1).
         x: column for the horizontal axis; the row number where a source lacks it.
         log: logarithmic losses.
@@ -60,6 +61,8 @@ def loss_curves(
     Raises:
         MissingInputError: a CSV that does not exist. ConfigError: unreadable CSV, unknown column, wrong labels or smoothing.
     """
+    if isinstance(sources, Mapping):
+        labels, sources = labels or list(sources), list(sources.values())
     sources = [sources] if isinstance(sources, (str, os.PathLike, pd.DataFrame)) else list(sources)
     tables = [source if isinstance(source, pd.DataFrame) else read_losses(source) for source in sources]
     if not 0 <= smoothing < 1:
@@ -84,7 +87,7 @@ def loss_curves(
             if name in table and table[name].notna().any():
                 label = " ".join([*(labels[i : i + 1] if labels else []), *([name] if len(group) > 1 else [])])
                 draw_losses(ax, table, x, name, style, label, smoothing)
-        ax.set(title=", ".join(group), xlabel=x, yscale="log" if log else "linear")
+        ax.set(title=", ".join(group), xlabel=x, ylabel=UNITS.get(group[0], ""), yscale="log" if log else "linear")
         if log:
             ax.yaxis.set_major_formatter(LogFormatter())  # the default ones write mathtext, which the style turns off
             ax.yaxis.set_minor_formatter(LogFormatter())
@@ -92,6 +95,18 @@ def loss_curves(
         if any(text for text in ax.get_legend_handles_labels()[1]):
             ax.legend(frameon=False)
     return fig
+
+
+def training_tables(folder: str | os.PathLike) -> dict[str, pd.DataFrame]:
+    """What the training in a folder has written so far, "training" and "validation", for `loss_curves`.
+
+    The loss of a validation is left out: it weighs its terms in another way than that of the training, so one panel would compare them.
+    """
+    paths = {"training": Path(folder) / "losses.csv", "validation": Path(folder) / "validation.csv"}
+    tables = {name: read_losses(path) for name, path in paths.items() if path.is_file()}
+    if "validation" in tables:
+        tables["validation"] = tables["validation"].drop(columns="loss", errors="ignore")
+    return tables
 
 
 def read_losses(path: str | os.PathLike) -> pd.DataFrame:

@@ -97,11 +97,11 @@ def share_maps(image: Any, shares: Mapping[str, Any]) -> Figure:
 
 @view
 def density_planes(density: Any, inverse_depths: Any, count: int = 8) -> Figure:
-    """Slices of a depth volume from far to near: how much of every pixel each plane of inverse depth is.
+    """Slices of a depth volume from near to far: how much of every pixel each plane of inverse depth is.
 
     Args:
         density: (D, h, w), shares that add up to 1 over D.
-        inverse_depths: (D,) of the planes, in units of the inverse of the scene's median depth.
+        inverse_depths: (D,) of the planes, from far to near, in units of the inverse of the scene's median depth.
         count: how many planes, the middles of so many equal parts.
 
     Raises:
@@ -109,7 +109,7 @@ def density_planes(density: Any, inverse_depths: Any, count: int = 8) -> Figure:
     """
     density = as_array(density, "density", "(D, h, w)")
     places = as_array(inverse_depths, "inverse_depths", f"({len(density)},)")
-    slices = spread(len(density), count)
+    slices = spread(len(density), count)[::-1]
     columns = min(4, len(slices))
     lines = -(-len(slices) // columns)
     side = min(2.8, (WIDTH - 1.4) / columns)
@@ -119,7 +119,8 @@ def density_planes(density: Any, inverse_depths: Any, count: int = 8) -> Figure:
         ax.set_axis_off()
     for ax, plane in zip(axes.flat, slices, strict=False):
         shown = plain(ax).imshow(density[plane], cmap=AMOUNT, vmin=0, vmax=1)
-        ax.set_title(f"depth {1 / places[plane]:.2g} ({density[plane].mean():.0%})")
+        end = {slices[0]: ", near", slices[-1]: ", far"}.get(plane, "") if len(slices) > 1 else ""
+        ax.set_title(f"depth {1 / places[plane]:.2g}{end} ({density[plane].mean():.0%})")
     fig.colorbar(shown, ax=list(axes.flat), label="share of a pixel that lies on the plane", fraction=0.03)
     return fig
 
@@ -159,8 +160,8 @@ def density_projections(volumes: Mapping[str, Any], inverse_depths: Any, limit: 
         shown = side.imshow(values.mean(2)[::-1].T, cmap=AMOUNT, vmin=0, vmax=limit, aspect="auto", interpolation="nearest")
         top.set_yticks(ticks, far)
         side.set_xticks(depth - 1 - ticks, far)
-        top.set(ylabel="depth", xlabel="columns", xticks=[])
-        side.set(xlabel="depth", ylabel="rows", yticks=[])
+        top.set(ylabel="depth (below: near)", xlabel="columns", xticks=[])
+        side.set(xlabel="depth (left: near)", ylabel="rows", yticks=[])
     for ax, title in zip(axes[0], ("front: how sure", "from above", "from the side"), strict=True):
         ax.set_title(title)
     fig.colorbar(sure, ax=list(axes[:, 0]), label="largest share of a plane", location="left", fraction=0.06)

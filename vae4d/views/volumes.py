@@ -5,7 +5,8 @@ Conventions:
     A voxel flow is (D, h, w, 3), an offset (x, y, z) in normalised units, in which the volume spans [-1, 1] along each
     axis. Views show it in voxels: one voxel is 2/w, 2/h, 2/D units. Its sign is the model's (`interface.Synthesis`): an
     arrow points to where a voxel's content comes from, or, where `forward` is set, to where it goes.
-    Front is seen along depth, top along rows, side along columns.
+    Front is seen along depth, top along rows, side along columns. Slice 0 is near, as `evaluation.faithful_estimates` places the faithful
+    model's cube; the sharp model's planes go from far to near, and are turned before they come here (`showcase.visible_flow`).
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..errors import ConfigError
 from .figures import AMOUNT, AMOUNT_ON_WHITE, THROUGH, WIDTH, as_array, picture, plain, side_label, spread, view
 
 # per projection: name, axis seen along (of D, h, w), labels of columns and rows, flow components of columns and rows
+DEPTH = "z (0: near)"
 PROJECTIONS = (
     ("front (along depth)", 0, "x (columns)", "y (rows)", 0, 1),
-    ("top (along rows)", 1, "x (columns)", "z (depth)", 0, 2),
-    ("side (along columns)", 2, "z (depth)", "y (rows)", 2, 1),
+    ("top (along rows)", 1, "x (columns)", DEPTH, 0, 2),
+    ("side (along columns)", 2, DEPTH, "y (rows)", 2, 1),
 )
 
 REACH = 1.4  # the longest arrow spans so many times the arrows' spacing
@@ -79,7 +82,7 @@ def code_slices(code: Any, count: int = 8, limit: float | None = None) -> Figure
     axes = fig.subplots(2, len(slices), squeeze=False)
     for c, z in enumerate(slices):
         shown = plain(axes[0, c]).imshow(strength[z], cmap=AMOUNT, vmin=0, vmax=limit)
-        axes[0, c].set_title(f"{'depth ' if c == 0 else ''}{z}")
+        axes[0, c].set_title(str(z) if c else f"{DEPTH}\n{z}")
         plain(axes[1, c]).imshow(colours[z], vmin=0, vmax=1)
     side_label(axes[0, 0], "energy")
     side_label(axes[1, 0], f"3 principal\ncomponents\n({share:.0%} of\nvariance)")
@@ -143,8 +146,11 @@ def arrows(ax: Axes, across: np.ndarray, down: np.ndarray, longest: float, step:
     ax.quiver(x, y, across[y, x], down[y, x], color=colour, edgecolor=edge, linewidth=0.5, **shape, **scale)
 
 
-def footnote(fig: Figure, longest: float, step: float, forward: bool) -> None:
-    """Say how long the arrows are and what they mean."""
+def footnote(fig: Figure, voxels: np.ndarray, longest: float, step: float, forward: bool) -> None:
+    """Say how long the arrows are and what they mean, or that there are none."""
+    if not longest:
+        fig.supxlabel("no flow along these slices" if voxels.any() else "no flow anywhere", fontsize=12)
+        return
     scale = f"longest arrow: {longest:.3g} voxels, drawn {REACH * step / longest:.3g} times as long"
     fig.supxlabel(f"{scale}; an arrow points to where a voxel {'goes' if forward else 'is sampled from'}", fontsize=12)
 
@@ -165,7 +171,7 @@ def voxel_flow_slices(flow: Any, count: int = 6, limit: float | None = None, for
     voxels = in_voxels(flow)
     slices = spread(len(voxels), count)
     limit = limit or float(np.abs(voxels[..., 2]).max()) or 1.0
-    longest = float(np.linalg.norm(voxels[slices][..., :2], axis=-1).max()) or 1.0
+    longest = float(np.linalg.norm(voxels[slices][..., :2], axis=-1).max())
     columns = min(3, len(slices))
     lines = -(-len(slices) // columns)
     side = min(4.0, (WIDTH - 1.6) / columns)
@@ -176,10 +182,10 @@ def voxel_flow_slices(flow: Any, count: int = 6, limit: float | None = None, for
         ax.set_axis_off()
     for ax, z in zip(axes.flat, slices, strict=False):
         shown = plain(ax).imshow(voxels[z, ..., 2], cmap=THROUGH, vmin=-limit, vmax=limit)
-        arrows(ax, voxels[z, ..., 0], voxels[z, ..., 1], longest, step, "black", "white")
-        ax.set_title(f"depth {z}")
+        arrows(ax, voxels[z, ..., 0], voxels[z, ..., 1], longest or 1.0, step, "black", "white")
+        ax.set_title(f"z = {z}" if z != slices[0] else f"z = {z} (0: near)")
     fig.colorbar(shown, ax=list(axes.flat), label="z part, through the slice (voxels)", fraction=0.04)
-    footnote(fig, longest, step, forward)
+    footnote(fig, voxels, longest, step, forward)
     return fig
 
 
@@ -204,10 +210,10 @@ def voxel_flow_projections(flow: Any, limit: float | None = None, forward: bool 
     for ax, (_, axis, _, _, across, down) in zip(axes, PROJECTIONS, strict=True):
         seen = np.expand_dims(length.argmax(axis), axis)
         vectors = upright(np.take_along_axis(voxels, seen[..., None], axis).squeeze(axis), axis)
-        shown = ax.imshow(upright(length.max(axis), axis), cmap=AMOUNT, vmin=0, vmax=limit)
-        arrows(ax, vectors[..., across], vectors[..., down], limit, step, "white", "black")
+        shown = ax.imshow(upright(length.max(axis), axis), cmap=AMOUNT_ON_WHITE, vmin=0, vmax=limit)
+        arrows(ax, vectors[..., across], vectors[..., down], limit, step, "black", "white")
     fig.colorbar(shown, ax=list(axes), label="length (voxels)", fraction=0.03)
-    footnote(fig, limit, step, forward)
+    footnote(fig, voxels, limit if voxels.any() else 0.0, step, forward)
     return fig
 
 
@@ -245,13 +251,15 @@ def voxel_flow_arrows(flow: Any, count: int = 512, limit: float | None = None, f
         paint = np.tile(paint, (3, 1))  # matplotlib draws all shafts, then each half of all heads
         ax.quiver(x, z, y, drawn[:, 0], drawn[:, 2], drawn[:, 1], colors=paint, arrow_length_ratio=0.4, linewidth=1.6)
     depth, height, width = voxels.shape[:3]
-    ax.set(xlim=(0, width), ylim=(0, depth), zlim=(height, 0), xlabel="x (columns)", ylabel="z (depth)", zlabel="y (rows)")
-    ax.set_box_aspect((width, depth, height), zoom=1.0)
+    ax.set(xlim=(0, width), ylim=(0, depth), zlim=(height, 0), xlabel="x (columns)", ylabel=DEPTH, zlabel="y (rows)")
+    ax.set_box_aspect((width, depth, height), zoom=0.93)
     ax.view_init(elev=18, azim=-65)
-    ax.locator_params(nbins=5)
+    for axis, length in ((ax.xaxis, width), (ax.yaxis, depth), (ax.zaxis, height)):
+        room = max(2, round(5 * length / max(depth, height, width)))  # a short axis holds few numbers
+        axis.set_major_locator(MaxNLocator(room, steps=(1, 2, 5, 10), integer=True))
     label = f"length (voxels), {len(size)} arrows"
     fig.colorbar(matplotlib.cm.ScalarMappable(norm, AMOUNT_ON_WHITE), ax=ax, label=label, shrink=0.7, pad=0.08)
-    footnote(fig, limit, step, forward)
+    footnote(fig, voxels, limit if voxels.any() else 0.0, step, forward)
     return fig
 
 

@@ -1,7 +1,7 @@
 """Views of what is true of procedural worlds.
 
-Conventions: ids (S, S), 0 the room; depth (S, S) along the optical axis and scene flow (3, S, S), both in the world's own units. A row is
-one world, and has scales of its own.
+Conventions: ids (S, S), 0 the room; depth (S, S) along the optical axis and scene flow (3, S, S), both in the world's own units. Depth is
+shown as inverse depth: bright is near. A row is one world, and has scales of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .figures import AMOUNT, PALETTE, WIDTH, as_array, as_images, label_width, p
 
 @view
 def world_truth(images: Any, ids: Any, depth: Any, scene_flow: Any, rows: Sequence[str]) -> Figure:
-    """Per world: picture, objects by number, depth, and the length of the motion in space.
+    """Per world: picture, objects by number, inverse depth, and the length of the motion in space.
 
     Args:
         images: (N, 3, S, S) in [0, 1]. ids: (N, S, S) whole numbers. depth: (N, S, S). scene_flow: (N, 3, S, S). rows: N names.
@@ -40,10 +40,14 @@ def world_truth(images: Any, ids: Any, depth: Any, scene_flow: Any, rows: Sequen
         side_label(plain(line[0]), rows[r])
         line[0].imshow(shown[r], vmin=0, vmax=1)
         plain(line[1]).imshow(colours[numbers[r]])
-        for ax, values, top in zip(line[2:], (maps[0][r], maps[1][r]), (None, float(maps[1][r].max()) or 1.0), strict=True):
-            mappable = plain(ax).imshow(values, cmap=AMOUNT, vmin=None if top is None else 0, vmax=top)
-            fig.colorbar(mappable, ax=ax, fraction=0.046, pad=0.04).locator.set_params(nbins=4)
-    for ax, title in zip(axes[0], ("picture", "object", "depth", "motion in space"), strict=True):
+        moved = maps[1][r]
+        for ax, values, limits, unit in (
+            (line[2], 1 / maps[0][r], (None, None), "1 / world units"),
+            (line[3], moved, (0, float(moved.max()) or 1.0), "world units"),
+        ):
+            mappable = plain(ax).imshow(values, cmap=AMOUNT, vmin=limits[0], vmax=limits[1])
+            fig.colorbar(mappable, ax=ax, fraction=0.046, pad=0.04, label=unit).locator.set_params(nbins=4)
+    for ax, title in zip(axes[0], ("picture", "object", "inverse depth\n(bright: near)", "motion in space"), strict=True):
         ax.set_title(title)
     return fig
 

@@ -153,7 +153,9 @@ def curves(run: RunFolder) -> Iterator[Any]:
         checks = [name for name in training.validation.columns if name != "step" and len(training.validation)]
         checks = [name for name in checks if name not in terms]
         known = [name for name in terms if name in training.losses]
-        tables = [training.losses[["step", *known]], *([training.validation[["step", *checks]]] if checks else [])]
+        tables = {"training": training.losses[["step", *known]]}
+        if checks:
+            tables["validation"] = training.validation[["step", *checks]]
         yield Picture.drawn(loss_curves(tables, [*known, *checks]), *described(training, checks))
     hidden = sum(1 for path in run.folder.glob("*/**/losses.csv") if len(path.relative_to(run.folder).parts) > 2)
     if hidden:

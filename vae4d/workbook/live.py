@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from ..checkpoint import load_model
 from ..family import Model
 from ..training.result import TrainResult
 from ..training.runlog import result_of
-from ..views.charts import loss_curves
+from ..views.charts import loss_curves, training_tables
 from ..views.frames import frame_strip
 from .notebook import display
 
@@ -142,12 +141,9 @@ class Live:
         self._cost = self._drawn - began
 
     def _draw_curves(self) -> None:
-        tables = [self.folder / "losses.csv", self.folder / "validation.csv"]
-        found = [pd.read_csv(path) for path in tables if path.is_file()]
-        columns = [name for name in ("loss", "psnr") if any(name in table for table in found)]
+        found = training_tables(self.folder)
+        columns = [name for name in ("loss", "psnr") if any(name in table for table in found.values())]
         if columns:
-            # The loss of a validation is another quantity.
-            found[1:] = [table.drop(columns="loss", errors="ignore") for table in found[1:]]
             show(self.curves, loss_curves(found, columns))
 
     def _draw_sample(self) -> None:
