@@ -27,7 +27,7 @@ from vae4d.evaluation.scene_truth import COLUMNS as SCENE_COLUMNS
 from vae4d.evaluation.scene_truth import SceneScores
 from vae4d.evaluation.statistics import DIFFERENCES, differences, summary
 from vae4d.views.truth import pose_comparison
-from vae4d.workbook import lineup, provenance, scenecard, scorecard, start, strips, verdicts
+from vae4d.workbook import lineup, notebook, provenance, scenecard, scorecard, start, strips, verdicts
 from vae4d.workbook.settings import ScoreSettings
 from vae4d.workbook.sheet import Chart, Sheet
 
@@ -189,9 +189,11 @@ def test_a_reference_that_failed_is_left_out_of_charts_and_strips(monkeypatch):
     kept = found.scores[(found.scores["method"] != "DIS") | (found.scores["clip"] == "bunny")]
     drawn = []
     monkeypatch.setattr(strips, "retrace", lambda rows, clips, size, gap, methods: drawn.append(list(methods)) or (None, {}))
-    monkeypatch.setattr(strips, "comparison_strip", lambda *args, **options: None)
+    titles = []
+    monkeypatch.setattr(strips, "comparison_strip", lambda *args, **options: titles.extend(options["titles"]))
     names = dict.fromkeys(("repeat", "linear blend", "DIS", "model"), PairMethod(blend))
     charts = list(strips.strips(dataclasses.replace(found, scores=kept), [], names))
+    assert all(re.fullmatch(r"(best|worst): [+−]\d+\.\d+ dB\nbikes\nframe \d+", title) for title in titles) and titles
     assert drawn == [["model", "linear blend"]] and [chart.name for chart in charts] == ["strip_model_linear_blend_gap4"]
 
 
@@ -351,11 +353,14 @@ def test_notebook_and_page_hold_the_same(tmp_path, monkeypatch, capsys):
     (tmp_path / "notebooks" / "profiles").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     book = start("05_evaluate", ScoreSettings(run_dir="outputs/t"))
-    sheet = Sheet(book, "How good is it?")
+    sheet, told = Sheet(book, "How good is it?"), []
     found = results()
     sheet.show("In words", scorecard.judgement(found))
     sheet.show("Scores", scorecard.score_tables(found))
-    sheet.show("Differences", scorecard.clip_charts(found))
+    with monkeypatch.context() as patch:
+        patch.setattr(notebook, "display", lambda figure, metadata: told.append(metadata["image/png"]["alt"]))
+        sheet.show("Differences", scorecard.clip_charts(found))
+    assert told == ["Chart of PSNR differences to linear blend and DIS, per clip."]
     sheet.show("Worlds", scenecard.chapter(None, 0, METHODS))
     sheet.show("Origin", provenance.origin(found.record, book, ScoreSettings(run_dir="outputs/t")))
     sheet.show("Empty", [])
@@ -364,6 +369,7 @@ def test_notebook_and_page_hold_the_same(tmp_path, monkeypatch, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "- model is worse than linear blend in PSNR in every comparison" in printed
     assert "what this section needs was not scored." in printed
+    assert f'alt="{told[0]}"' in text
     for part in ("model is worse than linear blend in PSNR in every", "Left out (worlds = 0).", "papermill notebooks/05_evaluate"):
         assert part in text
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", text) == ["In words", "Scores", "Differences", "Worlds", "Origin", "Empty"]

@@ -135,14 +135,14 @@ class Workbook:
             text: what it shows, for those who do not see it; by default its name.
         """
         path = self.folder / "figures" / f"{self.name[:2]}_{name}.png"
-        alt = {"alt": text or f"Figure: {name.replace('_', ' ')}"}
+        text = text or f"Figure: {name.replace('_', ' ')}"
         if isinstance(picture, Figure):
             save(picture, path)
-            display(picture, metadata={"image/png": alt, "image/jpeg": alt})
+            display_figure(picture, text)
             return
         with atomic_path(path) as partial:
             picture.save(partial)
-        display({"image/png": path.read_bytes()}, raw=True, metadata={"image/png": alt})
+        display({"image/png": path.read_bytes()}, raw=True, metadata={"image/png": {"alt": text}})
 
     def link(self, path: Path, text: str) -> None:
         """Show a link to a file of the run, with a sentence about it."""
@@ -165,6 +165,11 @@ def display(value: Any, **how: Any) -> Any:
     except ImportError:
         return None
     return show(value, **how)
+
+
+def display_figure(figure: Figure, text: str) -> None:
+    """Show a figure, with a text for those who do not see it."""
+    display(figure, metadata={kind: {"alt": text} for kind in ("image/png", "image/jpeg")})
 
 
 def display_markdown(text: str) -> None:

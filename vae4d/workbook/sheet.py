@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..evaluation.report import Page, Picture, Table
 from ..views.figures import save
-from .notebook import Workbook, display
+from .notebook import Workbook, display, display_figure
 
 NOTHING = "Nothing to show: what this section needs was not scored."
 
@@ -37,7 +37,7 @@ class Sheet:
         self.page.section(title)
         for piece in pieces:
             if isinstance(piece, Chart):
-                display(piece.figure)
+                display_figure(piece.figure, piece.alt)
                 say(piece.caption)
                 self.page.add(picture_of(piece, self.book.folder / "figures" / f"{self.book.name[:2]}_{piece.name}.png"))
                 continue

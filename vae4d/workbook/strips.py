@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
@@ -21,6 +22,7 @@ from . import verdicts
 from .scorecard import primary, subjects
 from .sheet import Chart
 
+NAME = 18  # letters of a clip's name in a line: a column holds no more
 APART = 4  # gaps between two frames that are shown, so that they are not one moment twice
 
 
@@ -93,7 +95,7 @@ def strips(results: Results, clips: Sequence[Clip], methods: Mapping[str, Method
                 shown = {name: methods[name] for name in dict.fromkeys((subject, *REFERENCES)) if name in there}
                 truth, made = retrace(rows, clips, size, gap, shown)
                 ranks = ["best"] * len(best) + ["worst"] * (len(rows) - len(best))
-                titles = [f"{rank}: {row.clip[:14]}\nframe {row.frame}, {verdicts.number(row.difference)} dB"
+                titles = [f"{rank}: {verdicts.number(row.difference)} dB\n{textwrap.fill(row.clip, NAME)}\nframe {row.frame}"
                           for rank, row in zip(ranks, rows.itertuples(), strict=True)]
                 caption = (
                     f"The {len(best)} frames where {subject} gains most on {reference} in PSNR (or loses least) and those where it loses "
