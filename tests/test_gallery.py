@@ -82,7 +82,7 @@ def test_a_page_holds_all_of_a_run_and_needs_nothing_else(outputs):
     assert write_gallery(outputs) == [outputs / "quick" / "index.html", outputs / "index.html"]
     page = Reader(outputs / "quick" / "index.html")
     assert "Run quick" in page.text and "Notebooks run: 1, in 0.1 minutes; the last one ended 1970-01-01 00:00 UTC" in page.text
-    assert page.row("lr") == "0.1" and page.row("savepath") == "<run>/base" and page.row("torch") == "2.11"
+    assert page.row("lr") == "0.1all" and page.row("savepath") == "<run>/baseall" and page.row("torch") == "2.11"
     assert page.row("best_psnr") == "30" and "It is <b>good</b>." in page.text and "b" not in page.found
     assert "Nothing: every notebook ran" in page.text
     assert [video["aria-label"] for video in page.found["video"]] == ["Video film"] and "controls" in page.found["video"][0]
@@ -94,6 +94,32 @@ def test_a_page_holds_all_of_a_run_and_needs_nothing_else(outputs):
     assert {"01_first.ipynb", "base/"} <= set(links) and not any(":" in link for link in links)
     assert not {"script", "link", "iframe"} & page.found.keys()
     assert page.found["html"][0]["lang"] == "en" and all("scope" in one for one in page.found["th"])
+
+
+def test_parameters_are_one_row_for_each_value(outputs):
+    metrics = json.loads((outputs / "quick" / "01_first.metrics.json").read_text())
+    for name, lr in (("02_second", 0.1), ("03_third", 0.2)):
+        more = metrics | {"settings": {"lr": lr, "seed": 0}}
+        (outputs / "quick" / f"{name}.metrics.json").write_text(json.dumps(more))
+    write_gallery(outputs)
+    said = Reader(outputs / "quick" / "index.html").text
+    assert "lr0.101, 02\n" in said and "lr0.203\n" in said and "seed0all\n" in said
+
+
+def test_figures_stand_as_the_notebook_shows_them_and_are_told(outputs):
+    run = outputs / "quick"
+    for name in ("01_a_last.png", "01_left_behind.png", "01_a_first.png"):
+        Image.new("RGB", (700, 4)).save(run / "figures" / name)
+    values = json.loads((run / "01_first.metrics.json").read_text())
+    figures = {"01_wide_strip.png": "A strip of frames.", "01_a_last.png": "", "01_a_first.png": "The first."}
+    (run / "01_first.metrics.json").write_text(json.dumps(values | {"figures": figures}))
+    write_gallery(outputs)
+    text = (run / "index.html").read_text()
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", text)[-4:] == ["Wide strip", "A last", "A first", "Left behind"]
+    assert re.findall(r'alt="([^"]*)"', text)[-4:-1] == [
+        "A strip of frames.", "Figure “a last” of 01_first; the notebook says what it shows.", "The first."]  # fmt: skip
+    shown = re.findall(r"<figure(.*?)>", text)[-4:]
+    assert shown == [' class="broad"', "", "", ""]  # a phone shows small ones whole
 
 
 def test_what_an_unfinished_run_lacks_is_said(outputs):
@@ -237,6 +263,13 @@ def test_tables_are_cut_where_they_are_long(outputs):
     page = Reader(outputs / "long" / "index.html")
     assert f"the first {gallery.ROWS} of {gallery.ROWS + 5} rows" in page.text
     assert page.row(f"row {gallery.ROWS - 1}") == f"{gallery.ROWS - 0.5:g}" and f"row {gallery.ROWS}\n" not in page.text
+
+
+def test_tables_far_wider_than_high_are_turned(outputs):
+    make_run(outputs / "wide", table=[{"case": f"row {i}", **{f"m{k}": k + i for k in range(gallery.WIDE + 1)}} for i in range(3)])
+    write_gallery(outputs)
+    page = Reader(outputs / "wide" / "index.html")
+    assert "measurerow 0row 1row 2" in page.text and page.row("m7") == "789"
 
 
 def test_what_was_put_aside_and_what_lies_deep_is_no_training(outputs):

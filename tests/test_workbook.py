@@ -143,13 +143,15 @@ def test_links_lead_from_the_notebook_to_the_file(root, monkeypatch):
 def test_figures_and_metrics_are_written(root):
     book = workbook.start("02_train_autoencoder", typed(DataSettings, run_dir="outputs/t"))
     fig = picture(1.0, 1.0)
-    book.show(fig, "losses")
+    for name, said in (("losses", ""), ("first", "One."), ("losses", "")):
+        book.show(fig, name, said)
     assert (root / "outputs/t/figures/02_losses.png").read_bytes()[:4] == b"\x89PNG"
     book.lap("a step")
     path = book.write_metrics(psnr=np.float32(2.5), nothing=math.nan, exact=math.inf, rows=[{"n": np.int64(3)}])
     found = json.loads((root / path).read_text())
     assert path == Path("outputs/t/02_train_autoencoder.metrics.json")
     assert (found["psnr"], found["nothing"], found["exact"], found["rows"]) == (2.5, None, "inf", [{"n": 3}])
+    assert found["figures"] == {"02_first.png": "One.", "02_losses.png": ""} and list(found["figures"]) == ["02_first.png", "02_losses.png"]
     assert found["laps"].keys() == {"a step"} and found["peak_memory_gb"] > 0.05 and found["settings"]["input_size"] == 128
 
 

@@ -24,6 +24,7 @@ from ..files import write_text
 TEMPLATE = "report.html.jinja"
 LARGE = 250_000  # bytes of a PNG
 QUALITY = 90  # of WebP
+BROAD = 704  # pixels; on a phone wider pictures are scrolled sideways, where they would be too small to read
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,11 @@ class Picture:
     caption: str
     width: int
     height: int
+
+    @property
+    def broad(self) -> bool:
+        """Whether a phone shows it in a box that scrolls."""
+        return self.width > BROAD
 
     @classmethod
     def read(cls, path: str | Path, alt: str, caption: str) -> Picture:

@@ -24,6 +24,7 @@ from .profiles import find_notebooks
 VIDEO_LIMIT = 4_000_000  # bytes of one video in a page
 VIDEOS_LIMIT = 16_000_000  # of all of them
 ROWS = 20  # of a table; more stand in the file
+WIDE = 12  # columns of a table above which it may be turned
 ALL_TERMS = 16  # columns of losses that are still drawn one by one
 TIMES = ("lr", "loader_seconds", "drawing_seconds", "step_seconds")  # columns of losses.csv that are none
 
@@ -100,12 +101,19 @@ def notebooks(run: RunFolder) -> Iterator[Any]:
 
 
 def parameters(run: RunFolder) -> Iterator[Table]:
-    """One table, a column for each notebook; a parameter that they share is one row."""
-    if found := run.parameters:
-        names = list(dict.fromkeys(name for values in found.values() for name in values))
-        cells = {source: [text(values[name]) if name in values else "" for name in names] for source, values in found.items()}
-        caption = "Empty: this notebook has no such parameter. <run> is the run's own folder."
-        yield Table(pd.DataFrame(cells, index=pd.Index(names, name="parameter")), caption)
+    """One table, a row for each parameter and value; a column for each notebook would be too wide to read."""
+    having: dict[str, dict[str, list[str]]] = {}  # notebooks by parameter and value
+    for source, values in run.parameters.items():
+        for name, value in values.items():
+            number = source[:2] if source[:2].isdigit() else source
+            having.setdefault(name, {}).setdefault(text(value), []).append(number)
+    rows = [(name, value, sources) for name, values in having.items() for value, sources in values.items()]
+    if rows:
+        cells = {"value": [value for _, value, _ in rows],
+                 "notebooks": ["all" if len(sources) == len(run.parameters) else ", ".join(sources) for _, _, sources in rows]}
+        frame = pd.DataFrame(cells, index=pd.Index([name for name, _, _ in rows], name="parameter"))
+        caption = "Notebooks by their numbers; those that are not named have no such parameter. <run> is the run's own folder."
+        yield Table(frame, caption, prose=True)
 
 
 def environment(run: RunFolder) -> Iterator[Table]:
@@ -135,11 +143,16 @@ def metrics(run: RunFolder) -> Iterator[Any]:
 
 
 def short(frame: pd.DataFrame, caption: str) -> Table:
-    """A table of at most `ROWS` rows whose first column heads the rows; of the others it says where they are."""
+    """A table of at most `ROWS` rows whose first column heads the rows; of the others it says where they are.
+
+    Where it is far wider than high, rows and columns are exchanged, so that it fits onto paper.
+    """
     more = f"; the first {ROWS} of {len(frame):,} rows, the others stand in that file" if len(frame) > ROWS else ""
     shown = frame.head(ROWS).astype(object)
     shown = shown.where(shown.notna(), None).map(text)
-    return Table(shown.set_index(shown.columns[0]), caption + more)
+    shown = shown.set_index(shown.columns[0])
+    turned = len(shown.columns) > WIDE and len(shown) * 3 <= len(shown.columns)
+    return Table(shown.T.rename_axis("measure") if turned else shown, caption + more, prose=turned)
 
 
 def curves(run: RunFolder) -> Iterator[Any]:
@@ -192,13 +205,19 @@ def videos(run: RunFolder) -> Iterator[Any]:
 
 
 def figures(run: RunFolder) -> dict[str, list[Picture]]:
-    """The figures by the notebook that drew them, which their names begin with the number of."""
+    """The figures by the notebook that drew them, which their names begin with the number of, in the order in which it shows them.
+
+    Those that it does not name, as an earlier run of it left them, are the last.
+    """
     known = {name[:2]: name for name in [*run.metrics, *run.notebooks, *run.journal]}
+    told = {name: alt for values in run.metrics.values() for name, alt in values.get("figures", {}).items()}
+    place = {name: number for number, name in enumerate(told)}
     found: dict[str, list[Picture]] = {}
-    for path in run.figures:
+    for path in sorted(run.figures, key=lambda path: (path.name[:2], place.get(path.name, len(place)), path.name)):
         source = known.get(path.name[:2], "other sources")
         what = path.stem.removeprefix(f"{path.stem[:2]}_").replace("_", " ")
-        alt, caption = f"Figure “{what}” of {source}; the notebook says what it shows.", f"{what} ({run.at(path)})"
+        caption = what[:1].upper() + what[1:]
+        alt = told.get(path.name) or f"Figure “{what}” of {source}; the notebook says what it shows."
         if picture := attempt(run, path, lambda path, alt=alt, caption=caption: Picture.read(path, alt, caption)):
             found.setdefault(source, []).append(picture)
     return found

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from ..training.runlog import NEWEST
 
 PAGE = "index.html"
-STANDING = ("notebook", "settings", "versions", "device", "hardware", "seconds", "laps", "peak_memory_gb")  # in every metrics.json
+# In every metrics.json.
+STANDING = ("notebook", "settings", "versions", "device", "hardware", "seconds", "laps", "peak_memory_gb", "figures")
 OPTIONS, LOSSES, VALIDATION = "options.json", "losses.csv", "validation.csv"
 
 
@@ -176,9 +177,9 @@ def attempt(run: RunFolder, path: Path, read: Callable[[Path], Any], default: An
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Values by name; `settings` and `versions`, where they are there, hold such again."""
+    """Values by name; `settings`, `versions` and `figures`, where they are there, hold such again."""
     values = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(values, dict) or not all(isinstance(values.get(name, {}), dict) for name in ("settings", "versions")):
+    if not isinstance(values, dict) or not all(isinstance(values.get(name, {}), dict) for name in ("settings", "versions", "figures")):
         raise ValueError("it does not hold values by name")
     return values
 

@@ -119,6 +119,7 @@ class Workbook:
 
             self.progress = Bar()
         self.laps: dict[str, float] = {}
+        self.figures: dict[str, str] = {}  # what they show by name of their file, in the order in which they were shown
         self.links: list[Path] = []
         self._began = self._last = time.monotonic()
 
@@ -134,7 +135,7 @@ class Workbook:
         Args:
             text: what it shows, for those who do not see it; by default its name.
         """
-        path = self.folder / "figures" / f"{self.name[:2]}_{name}.png"
+        path = self.figure_path(name, text)
         text = text or f"Figure: {name.replace('_', ' ')}"
         if isinstance(picture, Figure):
             save(picture, path)
@@ -144,14 +145,21 @@ class Workbook:
             picture.save(partial)
         display({"image/png": path.read_bytes()}, raw=True, metadata={"image/png": {"alt": text}})
 
+    def figure_path(self, name: str, text: str = "") -> Path:
+        """Where a picture of the notebook goes; `figures` has it from now on, with what it shows."""
+        path = self.folder / "figures" / f"{self.name[:2]}_{name}.png"
+        self.figures.pop(path.name, None)  # shown anew, it comes last
+        self.figures[path.name] = text
+        return path
+
     def link(self, path: Path, text: str) -> None:
         """Show a link to a file of the run, with a sentence about it."""
         self.links.append(path)
         display_markdown(f"[{path.name}](<{Path(os.path.relpath(path.absolute(), self.where)).as_posix()}>): {text}  \n`{path.as_posix()}`")
 
     def write_metrics(self, **values: Any) -> Path:
-        """Write `<run_dir>/<notebook>.metrics.json`: the values, times and memory, versions and settings. NaN becomes null."""
-        times = {"seconds": time.monotonic() - self._began, "laps": self.laps, "peak_memory_gb": peak_memory()}
+        """Write `<run_dir>/<notebook>.metrics.json`: the values, times, memory, figures, versions and settings. NaN becomes null."""
+        times = {"seconds": time.monotonic() - self._began, "laps": self.laps, "peak_memory_gb": peak_memory(), "figures": self.figures}
         path = self.folder / f"{self.name}.metrics.json"
         write_json(path, json_ready({"notebook": self.name} | values | times | self.facts))
         print(f"metrics written to {path}")

@@ -39,7 +39,7 @@ class Sheet:
             if isinstance(piece, Chart):
                 display_figure(piece.figure, piece.alt)
                 say(piece.caption)
-                self.page.add(picture_of(piece, self.book.folder / "figures" / f"{self.book.name[:2]}_{piece.name}.png"))
+                self.page.add(picture_of(piece, self.book.figure_path(piece.name, piece.alt)))
                 continue
             if isinstance(piece, Table):
                 display(piece)
