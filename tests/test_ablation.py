@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -213,6 +214,18 @@ def test_a_finished_row_is_not_trained_again_unless_it_was_another(clips, monkey
     altered = ablation.Path("run/ablation/warp/best.safetensors")
     altered.write_bytes(altered.read_bytes() + b" ")
     assert ablation.finished(settings(steps=3).training("warp")) is None
+
+
+def test_lines_of_processes_are_written_in_one_piece(clips, monkeypatch):
+    def telling(config, progress, kind):
+        progress("step 1/2")
+        raise TrainingError("enough.")
+
+    pieces: list[str] = []
+    monkeypatch.setattr(ablation, "train_sharp", telling)
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(write=pieces.append, flush=lambda: None))
+    assert ablation.train_row(settings().training("warp")) == "enough."
+    assert [piece for piece in pieces if piece] == ["warp: step 1/2\n"]
 
 
 def test_a_row_that_fails_is_told_and_the_others_go_on(clips, monkeypatch):

@@ -144,7 +144,8 @@ def train_row(config: VariantConfig) -> str:
     torch.set_num_threads(1)
     folder = Path(config.savepath)
     try:
-        train_sharp(config, lambda line: print(f"{config.row}: {line}", flush=True), kind=VariantRun)
+        # With its end in one piece, as another process may write between the two.
+        train_sharp(config, lambda line: print(f"{config.row}: {line}\n", end="", flush=True), kind=VariantRun)
     except TrainingError as error:
         return str(error)
     finally:
