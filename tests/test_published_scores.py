@@ -287,7 +287,7 @@ def test_the_notebooks_table_has_both_ways(tmp_path, weights, monkeypatch):
     found = published_pages.scores(book, ScoreSettings(device="cpu"))
     (table,) = published_pages.tables(found)
     assert table.frame["frames"].to_dict() == {"repaired": 2, "published": 4}
-    assert table.frame["PSNR, dB"]["repaired"] == "28.13"  # of one video, without a deviation
+    assert table.frame["PSNR, dB ↑"]["repaired"] == "28.13"  # of one video, without a deviation
     assert published_pages.averages(found)["repaired"]["psnr"] == pytest.approx(TEN, abs=1e-4)
     assert (book.folder / "scores" / "published" / "results.csv").exists()
     with pytest.raises(MissingInputError, match="There is no folder nowhere"):  # what the user named must be there

@@ -38,6 +38,22 @@ def test_matrices_that_are_not_inverted_charge_a_perfect_path_with_errors(tmp_pa
     assert table.loc["as published", "rotation"] > 0.5 and table.loc["as published", "position"] > 1e-5
 
 
+def test_tables_say_their_units_and_which_way_is_better(tmp_path):
+    cameras = study.camera_worth(study.StudySettings(run_dir=str(tmp_path)), worlds=1, frames=3).rename(columns=study.HEADS)
+    assert list(cameras) == ["position error, world units ↓", "rotation error, degrees ↓"]
+    assert {"psnr", "ssim", "vgg_cosine", "dropped"} < study.HEADS.keys()
+
+
+def test_clips_are_prepared_in_two_ways_and_each_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "validate", "test"):
+        save_images(tmp_path / "set" / split / "clip", pictures(6, 48, 40, seed=len(split)))
+    lines: list[str] = []
+    study.prepare(study.StudySettings(dataset="set", input_size=32), lines.append)
+    ways = [number for number, line in enumerate(lines) if line.startswith("clips ")]
+    assert ["cropped" in lines[ways[0]], "squashed" in lines[ways[1]]] == [True, True] and ways[0] == 0 and ways[1] > 2
+
+
 def test_clips_shorter_than_the_gap_are_left_out_and_none_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number, split in enumerate(("train", "validate", "test")):

@@ -118,7 +118,8 @@ def direction(motion: Tensor, box: Box) -> Exercise:
 
     best = "nowhere" if still else max(DIRECTIONS, key=lambda name: x * DIRECTIONS[name][0] + y * DIRECTIONS[name][1])
     other = "left" if still else "nowhere"
-    why = f"The mean motion in box X is {x:+.2f} px to the right and {y:+.2f} px down."
+    across, along = "left" if x < 0 else "right", "up" if y < 0 else "down"
+    why = f"The mean motion in box X is {abs(x):.2f} px to the {across} and {abs(y):.2f} px {along}."
     question = "In which direction does box X move, from the first frame to the second?"
     return Exercise(question, "one of 'left', 'right', 'up', 'down', 'nowhere'", judge, best, other, why)
 

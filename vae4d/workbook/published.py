@@ -20,7 +20,7 @@ from .settings import ScoreSettings, SynthesisSettings
 from .showcase import is_sharp
 
 JOB = "synthesis"  # folder of the jobs in the run's folder
-NAMES = {"psnr": "PSNR, dB", "ssim": "SSIM", "vgg_cosine": "VGG cosine distance", "lpips": "LPIPS"}
+NAMES = {"psnr": "PSNR, dB ↑", "ssim": "SSIM ↑", "vgg_cosine": "VGG cosine distance ↓", "lpips": "LPIPS ↓"}
 
 
 def job_options(book: Workbook, settings: SynthesisSettings, checkpoint: str | Path) -> JobOptions:

@@ -31,10 +31,12 @@ from ..geometry import invert
 from ..jobs.run import JobOptions, run_job
 from ..progress import Line, Say
 from ..scenes import WorldOptions, generate, load_textures
+from .published import NAMES
 from .settings import at_least, check_size
 
 TRAINED = (1, 2, 3, 4, 5, 6, 8, 10)  # rows that change training or the frames that it sees
 MODEL_ROWS = "repaired-1-2-3-4-5-6"  # the published model on the repaired data
+HEADS = NAMES | {"dropped": "videos dropped", "position": "position error, world units ↓", "rotation": "rotation error, degrees ↓"}
 WHAT = {
     1: "perceptual target: the middle frame",
     2: "loss on the interpolated code itself",
@@ -83,6 +85,7 @@ class StudySettings:
 def prepare(settings: StudySettings, progress: Say = print) -> None:
     """Both forms of the clips: cropped, and squashed as published."""
     for squash in (False, True):
+        progress("clips squashed to a square, as published:" if squash else "clips cropped to a square, as repaired:")
         prepare_dataset(settings.dataset, settings.input_size, progress=progress, squash=squash)
 
 
