@@ -111,7 +111,8 @@ def cleaned(config: TrainConfig, dataset: VideoDataset, progress: Say) -> tuple[
     # Measured by one process: near the limit, two GPUs may differ.
     found = from_first(lambda: clean(model, dataset.clips, config.clean_limit, Repairs.parse(config.semantics).own_splits))
     names = ", ".join(sorted({clip.name for clip in found.removed})[:5])
-    progress(f"cleaning: {len(found.removed)} of {len(dataset.clips)} clips left out{': ' if names else ''}{names}")
+    seen = found.table["error"].count()  # without test clips
+    progress(f"cleaning: {len(found.removed)} of {seen} clips left out{': ' if names else ''}{names}")
     return dataclasses.replace(dataset, clips=found.kept), found.table.to_csv(index=False, lineterminator="\n")
 
 
