@@ -108,8 +108,8 @@ def test_parameters_are_one_row_for_each_value(outputs):
 
 def test_figures_stand_as_the_notebook_shows_them_and_are_told(outputs):
     run = outputs / "quick"
-    for name in ("01_a_last.png", "01_left_behind.png", "01_a_first.png"):
-        Image.new("RGB", (700, 4)).save(run / "figures" / name)
+    for name, height in (("01_a_last.png", 4), ("01_left_behind.png", 701), ("01_a_first.png", 700)):
+        Image.new("RGB", (700, height)).save(run / "figures" / name)
     values = json.loads((run / "01_first.metrics.json").read_text())
     figures = {"01_wide_strip.png": "A strip of frames.", "01_a_last.png": "", "01_a_first.png": "The first."}
     (run / "01_first.metrics.json").write_text(json.dumps(values | {"figures": figures}))
@@ -118,8 +118,8 @@ def test_figures_stand_as_the_notebook_shows_them_and_are_told(outputs):
     assert re.findall(r"<figcaption>(.*?)</figcaption>", text)[-4:] == ["Wide strip", "A last", "A first", "Left behind"]
     assert re.findall(r'alt="([^"]*)"', text)[-4:-1] == [
         "A strip of frames.", "Figure “a last” of 01_first; the notebook says what it shows.", "The first."]  # fmt: skip
-    shown = re.findall(r"<figure(.*?)>", text)[-4:]
-    assert shown == [' class="broad"', "", "", ""]  # a phone shows small ones whole
+    shapes = re.findall(r'<figure class="(.*?)">', text)[-4:]
+    assert shapes == ["broad", "", "", "tall"]  # a phone shows small ones whole
 
 
 def test_what_an_unfinished_run_lacks_is_said(outputs):

@@ -366,6 +366,7 @@ def test_notebook_and_page_hold_the_same(tmp_path, monkeypatch, capsys):
     sheet.show("Empty", [])
     text = sheet.write().read_text(encoding="utf-8")
     assert (tmp_path / "outputs/t/figures/05_differences.png").is_file() and book.links == [Path("outputs/t/report.html")]
+    assert list(book.figures) == ["05_differences.png"] and len(book.figures["05_differences.png"]) > 20  # told to the run's page, too
     printed = " ".join(capsys.readouterr().out.split())
     assert "- model is worse than linear blend in PSNR in every comparison" in printed
     assert "what this section needs was not scored." in printed

@@ -82,9 +82,9 @@ class Picture:
     height: int
 
     @property
-    def broad(self) -> bool:
-        """Whether a phone shows it in a box that scrolls."""
-        return self.width > BROAD
+    def shape(self) -> str:
+        """Names by which the page's style knows it: a broad one scrolls on a phone, a tall one may fill a printed page."""
+        return " ".join(name for name, so in (("broad", self.width > BROAD), ("tall", self.height > self.width)) if so)
 
     @classmethod
     def read(cls, path: str | Path, alt: str, caption: str) -> Picture:
