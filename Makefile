@@ -12,7 +12,7 @@
 # make bench          print speed and memory figures
 # make weights        train the weights that come along anew, by the recipe of vae4d/weights/small.md (results in outputs/weights/)
 # make sharp          train the sharp model anew on all cores, and score it beside the one that comes along (results in outputs/sharp/);
-#                     76 minutes on two cores; interrupted, the same command goes on. On one GPU: make sharp-gpu
+#                     75 minutes on two cores; interrupted, the same command goes on. On one GPU: make sharp-gpu
 # make clean          remove results, prepared clips and caches; videos, weights and .venv stay
 
 SHELL := /bin/bash
@@ -82,11 +82,9 @@ weights: setup
 PROCESSES ?= 2
 TRAIN_SHARP := -m vae4d train-sharp --savepath
 ON_CORES := -m torch.distributed.run --standalone --nproc-per-node $(PROCESSES) $(TRAIN_SHARP)
-# A long training, and a short one that starts again from half its learning rate.
 sharp: setup
-	$(VENV)/bin/python $(ON_CORES) outputs/sharp/1-long
-	$(VENV)/bin/python $(ON_CORES) outputs/sharp/2-again --resume outputs/sharp/1-long/best.safetensors --lr 5e-4 --steps 3000
-	$(RUN) evaluate --checkpoint sharp outputs/sharp/2-again/best.safetensors --output outputs/sharp/benchmark --worlds 18
+	$(VENV)/bin/python $(ON_CORES) outputs/sharp/run
+	$(RUN) evaluate --checkpoint sharp outputs/sharp/run/best.safetensors --output outputs/sharp/benchmark --worlds 18
 
 # Pieces of nine minutes; the same command goes on.
 sharp-gpu: setup

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vae4d import load_model
-from vae4d.checkpoint import read_checkpoint
+from vae4d.checkpoint import read_checkpoint, save_checkpoint
 from vae4d.config import PRESETS
 from vae4d.errors import CheckpointError, ConfigError
 from vae4d.files import sha256
@@ -186,6 +186,20 @@ def test_a_run_that_is_interrupted_goes_on_as_if_it_had_not_been(tmp_path, tiny,
     assert train_sharp(options(tmp_path / "parts"), told.append).steps == 6  # at once
 
 
+def test_gradients_join_when_matching_has_learnt_alone(tmp_path, tiny):
+    run = training.Run(options(tmp_path / "run"), lambda line: None)
+    trust = []
+    for step in range(6):
+        run.one_step(step)
+        trust.append((run.model.subpixel.trust.item(), run.average.subpixel.trust.item()))
+    assert trust[:5] == [(0, 0)] * 5  # six steps, seven tenths of them alone
+    assert trust[5] == pytest.approx((1, 1), abs=0.01) and trust[5][0] != 1  # it learns from then on
+    start = save_checkpoint(tmp_path / "start.safetensors", run.model, "sharp")
+    again = training.Run(options(tmp_path / "again", resume=str(start)), lambda line: None)
+    again.one_step(0)
+    assert again.model.subpixel.trust.item() == pytest.approx(1, abs=0.01)  # weights that trust them go on with them
+
+
 def test_a_checkpoint_names_no_place(tmp_path, tiny):
     first = train_sharp(options(tmp_path / "first", steps=1), lambda line: None)
     second = train_sharp(options(tmp_path / "second", steps=1, resume=str(first.checkpoint)), lambda line: None)
@@ -194,7 +208,7 @@ def test_a_checkpoint_names_no_place(tmp_path, tiny):
 
 
 def test_training_lowers_the_loss_on_one_batch(tiny, tmp_path, monkeypatch):
-    run = training.Run(options(tmp_path / "run", steps=40, lr=2e-3), lambda line: None)
+    run = training.Run(options(tmp_path / "run", steps=60, lr=2e-3), lambda line: None)
     one = run.batch(0)
     monkeypatch.setattr(run, "batch", lambda step: one)
     monkeypatch.setattr(training, "WARM_UP", 1)

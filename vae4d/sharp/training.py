@@ -42,6 +42,7 @@ LAST = 0.02  # share of the learning rate at the end
 NEAR_AT_FIRST = 0.3  # share of the largest motions at the beginning
 GROWING = 0.25  # of the steps, in which motions grow
 FLOW_AT_LAST = 0.3  # share of the weight of flow at the end, when pictures decide
+ALONE = 0.7  # of the steps, in which matching learns without the correction by gradients, if the weights do not trust it yet
 DEEPER = 0.25  # share of batches matched with one level more, as larger frames are
 VALIDATED = 32  # held-out samples of each kind
 HELD_OUT = 10**9  # seeds of worlds from here on validate
@@ -53,7 +54,7 @@ class SharpTrainConfig:
 
     savepath: str  # folder of the run
     preset: str = "sharp"  # a preset of the sharp model
-    steps: int = 10_000  # batches in all
+    steps: int = 12_000  # batches in all
     bsize: int = 8  # samples a batch, of all processes together
     size: int = 128  # side of the pictures in pixels
     lr: float = 1e-3  # largest learning rate
@@ -163,6 +164,7 @@ class Run:
         restore(Stage(self.model), {"model": self.adam}, self.log.tensors)
         if self.log.tensors:
             self.average.load_state_dict({name: self.log.tensors[AVERAGE + name] for name in self.average.state_dict()})
+        self.alone = not bool(self.model.subpixel.trust)
         self.model.to(self.device).train()
         self.average.to(self.device).eval().requires_grad_(False)
         for state in self.adam.state.values():
@@ -241,6 +243,8 @@ class Run:
         factor = min(1.0, (step + 1) / WARM_UP) * (LAST + (1 - LAST) * (1 + math.cos(math.pi * progress)) / 2)
         for group in self.adam.param_groups:
             group["lr"] = config.lr * factor
+        if self.alone and step >= ALONE * config.steps:
+            self.join()
         batch, known = self.batch(step)
         if self.device.type == "cuda":
             torch.cuda.synchronize()
@@ -254,6 +258,8 @@ class Run:
         self.adam.zero_grad()
         self.scaler.scale(found["loss"]).backward()
         self.scaler.unscale_(self.adam)
+        if self.alone:
+            self.model.subpixel.trust.grad = None
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         reduce_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip_grad)
@@ -269,6 +275,13 @@ class Run:
         done = time.monotonic()
         self.times.append((drawn - began, done - drawn))
         return row | {"lr": config.lr * factor, "drawing_seconds": drawn - began, "step_seconds": done - drawn}
+
+    def join(self) -> None:
+        """The gradients begin to correct what matching finds. What they mend costs matching nothing, and it would not learn it itself."""
+        self.alone = False
+        if self.model.subpixel.trust.requires_grad:
+            for model in (self.model, self.average):
+                torch.nn.init.ones_(model.subpixel.trust)
 
     def pace(self) -> str:
         """How fast it goes, and what share of it is not learning."""
