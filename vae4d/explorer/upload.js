@@ -3,6 +3,7 @@
 function render({ model, el }) {
   const button = document.createElement("button");
   button.className = "jupyter-widgets jupyter-button widget-upload";
+  button.style.width = "auto"; // or the words are cut
   button.textContent = model.get("description");
   button.title = model.get("tooltip");
   const input = document.createElement("input");
