@@ -7,8 +7,8 @@
                         matching --> motion --> geometry --> twist (camera), inverse depth            frames 0 and 1 --> fusion --> image
 
 Once a pair (`pair`): matching finds the motion at t = 1/2, coarse to fine, and the pictures' gradients make it exact (`subpixel`); the
-camera that explains it best is searched, whatever the depth; geometry says what stands still and how far it is, and the camera is solved
-again. Once a moment (`make`): matching refines the motion at t; both codes are carried to the camera at t, exp(t xi), plane by plane; the
+camera that explains it best is searched, whatever the depth; geometry says what stands still and how far it is, and with that the camera is
+searched once more, and solved, round by round. Once a moment (`make`): matching refines the motion at t; both codes are carried to the camera at t, exp(t xi), plane by plane; the
 volume says for every voxel how much of the pixel it is and how it moves by itself; camera and residual flow together move the pixels of
 both frames, which are fused.
 

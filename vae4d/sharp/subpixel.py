@@ -65,7 +65,8 @@ def correction(first: Tensor, second: Tensor, motion: Tensor, t: Tensor, corner:
 
 
 class Subpixel(nn.Module):
-    """The correction, as far as it is to be trusted: one number, learnt from none at the start, so that an untrained model is the blend."""
+    """The correction, as far as it is to be trusted: one number, none at the start, so that an untrained model is the blend, and
+    learnt when matching has learnt alone (`training.ALONE`)."""
 
     def __init__(self):
         super().__init__()
