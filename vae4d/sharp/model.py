@@ -8,9 +8,9 @@
 
 Once a pair (`pair`): matching finds the motion at t = 1/2, coarse to fine, and the pictures' gradients make it exact (`subpixel`); the
 camera that explains it best is searched, whatever the depth; geometry says what stands still and how far it is, and with that the camera is
-searched once more, and solved, round by round. Once a moment (`make`): matching refines the motion at t; both codes are carried to the camera at t, exp(t xi), plane by plane; the
-volume says for every voxel how much of the pixel it is and how it moves by itself; camera and residual flow together move the pixels of
-both frames, which are fused.
+searched once more, and solved, round by round. Once a moment (`make`): matching refines the motion at t; both codes are carried to the
+camera at t, exp(t xi), plane by plane; the volume says for every voxel how much of the pixel it is and how it moves by itself; camera and
+residual flow together move the pixels of both frames, which are fused.
 
 By construction: with all heads at zero, as they start, the image is the linear blend; swapping the frames mirrors t, as the nearer frame
 comes first inside; t = 0 and 1 give back the frames; equal frames give no motion and no pose.
