@@ -353,6 +353,9 @@ def test_the_command_prints_tables_and_names_what_is_wrong(tmp_path, capsys):
     assert main([*wanted, "--methods", "RIFE"]) == 2 and "'RIFE'" in capsys.readouterr().err
     assert main([*wanted, "--methods", "repeat", "--checkpoint", "none.safetensors"]) == 2
     assert "There is no checkpoint none.safetensors" in capsys.readouterr().err
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    assert main([*wanted, "--methods", "repeat", "--checkpoint", str(tmp_path / "torn.safetensors")]) == 2
+    assert "torn.safetensors is not a whole safetensors file" in capsys.readouterr().err
     if not torch.cuda.is_available():
         assert main([*wanted, "--methods", "repeat", "--checkpoint", "none.safetensors", "--device", "cuda"]) == 2
         assert "there is no GPU that torch can use" in capsys.readouterr().err
