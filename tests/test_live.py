@@ -136,11 +136,12 @@ def test_a_bar_follows_the_work_and_forgets_no_line(bars, monkeypatch, capsys):
     bar = Bar()
     bar("left out: a & b")
     assert capsys.readouterr().out == "left out: a & b\n" and not bars
-    bar(Line("[1/4] <one>: FAILED.", 0.25))
+    bar(Line("[1/4] <one>: FAILED.", 0.25, wrong=True))
+    assert capsys.readouterr().out == "[1/4] <one>: FAILED.\n"  # not to be folded away
     bar(Line("[2/4] two", 0.5))
     last = bars[0].pictures[-1]
     assert all(part in last["text/html"] for part in ('value="0.500"', "[2/4] two</div>", "&lt;one&gt;: FAILED.", "lines so far: 2"))
-    assert last["text/plain"] == "[1/4] <one>: FAILED.\n[2/4] two"
+    assert not capsys.readouterr().out and last["text/plain"] == "[1/4] <one>: FAILED.\n[2/4] two"
     cells[0] = 2
     bar(Line("all", 1.0))
     assert len(bars) == 2 and bars[1].pictures[-1]["text/plain"] == "all" and bars[0].pictures[-1] is last  # it stays as it ended
@@ -160,8 +161,10 @@ def test_long_work_says_how_far_it_is(tmp_path):
     said: list[str] = []
     for seed in range(3):
         save_images(tmp_path / "set" / "test" / f"walk{seed}", pictures(5, seed=seed))
+    (tmp_path / "set" / "test" / "torn.mp4").write_bytes(b"torn")
     data = prepare_dataset(tmp_path / "set", 32, tmp_path / "data", said.append, ("test",))
     assert [line.share for line in said if isinstance(line, Line)] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert any("torn.mp4 (test): left out" in line for line in said if not isinstance(line, Line))  # printed, not folded away
     said.clear()
     benchmark(data.split("test"), baselines(["linear blend"]), [2, 4], tmp_path / "scores", lpips=False, progress=said.append)
     scored = [line.share for line in said if isinstance(line, Line)]

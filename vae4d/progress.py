@@ -12,11 +12,13 @@ class Line(str):
 
     Args:
         share: of the work that is done, in [0, 1].
+        wrong: it tells of a part that was left out or failed, and must not be folded away.
     """
 
     share: float
+    wrong: bool
 
-    def __new__(cls, text: str, share: float) -> Line:
+    def __new__(cls, text: str, share: float, wrong: bool = False) -> Line:
         line = super().__new__(cls, text)
-        line.share = min(max(share, 0.0), 1.0)
+        line.share, line.wrong = min(max(share, 0.0), 1.0), wrong
         return line

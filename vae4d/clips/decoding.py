@@ -76,8 +76,9 @@ def decode(
         label, entry, _ = task
         result = f"{entry.path} {DIED}." if result is None else result
         done.append((label, result))
-        what = f"left out. {result}" if isinstance(result, str) else described(Clip.open(result))
-        say(Line(f"{label}: {what}", len(done) / len(mine)))
+        wrong = isinstance(result, str)
+        what = f"left out. {result}" if wrong else described(Clip.open(result))
+        say(Line(f"{label}: {what}", len(done) / len(mine), wrong))
     yield from parallel.gathered(done)
 
 

@@ -181,7 +181,7 @@ def _run(units: Sequence[Unit], workers: int, lasting: set[str], progress: Say) 
             minutes = (time.monotonic() - began) * (total - ready) / ready / 60
             ended = f"FAILED. {outcome.failure['message']}" if outcome.failure else f"{unit.frames} frames in {outcome.seconds:.1f} s"
             left = f", about {minutes:.0f} min left" if minutes >= 0.5 else ""
-            progress(Line(f"[{number}/{len(some)}] {unit}: {ended}{left}", ready / total))
+            progress(Line(f"[{number}/{len(some)}] {unit}: {ended}{left}", ready / total, outcome.failure is not None))
 
     def portable_unit(unit: Unit) -> bool:
         return portable[unit.name] and unit.clip.folder.is_dir()

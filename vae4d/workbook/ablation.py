@@ -116,7 +116,7 @@ def study(settings: AblationSettings, progress: Say = print) -> pd.DataFrame:
         done += task.steps
         left = (time.monotonic() - began) / done * (steps - done) / 60
         said = f"{task.row}: {problem or 'trained'}, {done} of {steps} steps of all rows are done, about {left:.0f} min left"
-        progress(Line(said, done / steps))
+        progress(Line(said, done / steps, bool(problem)))
     table = scored(settings, [task for task in tasks if finished(task) is not None], progress)
     with atomic_path(settings.folder / "table.csv") as partial:
         table.to_csv(partial)

@@ -51,7 +51,7 @@ class Bar:
     """A `progress.Say` for JupyterLab: a bar and the last line, below it all lines to unfold, in the cell that said them.
 
     It is no widget but an output that is shown anew, so that the lines stay in the notebook that is saved. Lines that do not know how far
-    the work is are printed.
+    the work is, and those that tell of something wrong, are printed.
     """
 
     def __init__(self) -> None:
@@ -60,8 +60,9 @@ class Bar:
 
     def __call__(self, line: str) -> None:
         share = getattr(line, "share", None)
-        if share is None:
+        if share is None or line.wrong:
             print(line)
+        if share is None:
             return
         first = self._cell is None or self._cell != running_cell()
         if first:
