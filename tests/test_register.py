@@ -31,8 +31,8 @@ from vae4d.sharp.training import SharpTrainConfig, train_sharp
 from vae4d.synthesis import between
 
 SIZES = {
-    "planes": 2, "code_channels": 4, "feature_channels": (8, 8), "hidden_channels": 4, "matching_channels": 8, "geometry_channels": 8,
-    "volume_channels": 4, "fusion_channels": 4,
+    "planes": 2, "code_channels": 4, "feature_channels": (8, 8), "hidden_channels": 4, "matching_channels": 8,
+    "geometry_channels": (8, 8, 8, 8), "volume_channels": 4, "fusion_channels": 4,
 }  # fmt: skip
 
 

@@ -20,8 +20,8 @@ from vae4d.sharp import tiles
 from vae4d.sharp.model import SharpAutoencoder4D, level_count
 
 SMALL = SharpConfig(
-    "sharp", 64, planes=4, code_channels=4, feature_channels=(8, 8), hidden_channels=4, matching_channels=16, geometry_channels=8,
-    volume_channels=8, fusion_channels=8,
+    "sharp", 64, planes=4, code_channels=4, feature_channels=(8, 8), hidden_channels=4, matching_channels=16,
+    geometry_channels=(8, 8, 8, 8), volume_channels=8, fusion_channels=8,
 )  # fmt: skip
 
 

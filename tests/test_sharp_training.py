@@ -27,7 +27,7 @@ from vae4d.sharp.training import SharpTrainConfig, train_sharp
 SIZE = 64
 TINY = dataclasses.replace(
     PRESETS["sharp"], frame_size=64, planes=4, code_channels=4, feature_channels=(8, 8), hidden_channels=4, matching_channels=16,
-    geometry_channels=8, volume_channels=8, fusion_channels=8,
+    geometry_channels=(8, 8, 8, 8), volume_channels=8, fusion_channels=8,
 )  # fmt: skip
 
 

@@ -75,17 +75,19 @@ class SharpConfig(Sizes):
     feature_channels: tuple[int, int] = (16, 32)  # encoder: at strides 2 and 4
     hidden_channels: int = 24  # matching: what a level of the pyramid passes to the next
     matching_channels: int = 64  # matching: inside a level
-    geometry_channels: int = 48  # geometry: at strides 8 to 32
+    geometry_channels: tuple[int, int, int, int] = (32, 48, 64, 96)  # geometry: at strides 4 to 32
     volume_channels: int = 16  # 3D U-Net
     fusion_channels: int = 32  # fusion: at stride 2
 
     stride = 4  # of the codes; frames of any size are padded inside
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
+        for field in dataclasses.fields(self):
+            value, name = getattr(self, field.name), field.name
             numbers = value if isinstance(value, tuple) else (value,)
-            if name != "preset" and not all(isinstance(n, int) and n > 0 for n in numbers):
-                raise ConfigError(f"{name} is {value!r}: give whole numbers above 0.")
+            count = len(field.default) if isinstance(field.default, tuple) else 1
+            if name != "preset" and not (len(numbers) == count and all(isinstance(n, int) and n > 0 for n in numbers)):
+                raise ConfigError(f"{name} is {value!r}: give {'a whole number' if count == 1 else f'{count} whole numbers'} above 0.")
 
 
 PRESETS = {
@@ -115,7 +117,7 @@ PRESETS = {
         feature_channels=(24, 48),
         hidden_channels=32,
         matching_channels=96,
-        geometry_channels=64,
+        geometry_channels=(48, 64, 96, 128),
         volume_channels=24,
         fusion_channels=48,
     ),

@@ -19,13 +19,15 @@ from torch import Tensor
 from ..geometry import full_precision
 
 TOLD = 0.003**2  # a translation that moves a ray by this much (0.4 px of 128) tells its depth by half
+LEFT = 0.001**2  # squared motion of a ray that, left over by a solution, counts by half: what moves by itself is weighted down before
 MEASURED = 0.0016  # error of a ray's motion: 0.2 px of 128
-GUESSED = 0.35  # error of an inverse depth that a network guessed, of itself
+GUESSED = 0.5  # error of an inverse depth that a network guessed, of itself
 LEAST = 1e-3  # weight of a pixel that certainly moves by itself
 SPREADS = (0.25, 0.08, 0.03)  # radii of the grids of directions around the best one
 REWEIGHTED = 3  # rounds of robust weights
 STRICTER = 0.3  # of `TOLD`, where what moves by itself is known
 POINTS = 16  # a side, about, at which directions are compared: more take longer, and tell no more
+EVIDENCE = 5  # facts a ray, see `evidence`
 DAMPING = 1e-6  # of the normal equations: a twist that the motion does not tell stays at nothing
 
 
@@ -59,12 +61,13 @@ def jacobian(ray: Tensor, z: Tensor) -> Tensor:
     return torch.stack([first, second], dim=1)
 
 
+@torch.no_grad()
 def solve_twist(motion: Tensor, ray: Tensor, z: Tensor, weight: Tensor, xi: Tensor) -> Tensor:
     """The twist (B, 6) that explains a motion best, one step from `xi`: linear in the motion, so no motion gives no twist.
 
     Least squares in which the inverse depth is uncertain as well: along the way in which the translation moves a pixel its motion may be
     the depth's fault, so what is measured there counts less, the more the translation moves it; across, it is the camera's (the variance of
-    depth, marginalised). Pixels that `xi` leaves unexplained count less (Geman and McClure).
+    depth, marginalised). Pixels that `xi` leaves unexplained count less (Geman and McClure). Without gradient.
 
     Args:
         motion: (B, 2, H, W) motion of rays, from the first to the second camera.
@@ -72,16 +75,16 @@ def solve_twist(motion: Tensor, ray: Tensor, z: Tensor, weight: Tensor, xi: Tens
         xi: (B, 6), a first answer.
     """
     with full_precision(motion):
-        j, motion, xi = jacobian(ray, z.float()), motion.float(), xi.detach()
-        sliding = torch.einsum("bckhw,bk->bchw", j[:, :, :3], xi[:, :3]).detach()
+        j, motion = jacobian(ray, z.float()), motion.float()
+        sliding = torch.einsum("bckhw,bk->bchw", j[:, :, :3], xi[:, :3])
         squared = sliding.square().sum(1, keepdim=True)
         direction = sliding * (squared + 1e-12).rsqrt()
         # 1 - the square root of the share of variance that the measurement has along the direction
         less = 1 - (MEASURED**2 / (MEASURED**2 + GUESSED**2 * squared)).sqrt()
         j = j - (less * direction)[:, :, None] * torch.einsum("bchw,bckhw->bkhw", direction, j)[:, None]
         motion = motion - less * direction * (direction * motion).sum(1, keepdim=True)
-        left = (motion - torch.einsum("bckhw,bk->bchw", j, xi)).square().sum(1).detach()
-        weight = (weight.float() + LEAST) * (TOLD / (TOLD + left)).square()
+        left = (motion - torch.einsum("bckhw,bk->bchw", j, xi)).square().sum(1)
+        weight = (weight.float() + LEAST) * (LEFT / (LEFT + left)).square()
         weight = (weight / weight.sum(dim=(1, 2), keepdim=True)).flatten(1).repeat(1, 2)[..., None]
         j = j.flatten(3).permute(0, 1, 3, 2).flatten(1, 2)  # (B, 2 H W, 6)
         weighted = (j * weight).transpose(1, 2)
@@ -89,8 +92,8 @@ def solve_twist(motion: Tensor, ray: Tensor, z: Tensor, weight: Tensor, xi: Tens
         return torch.linalg.solve(normal, weighted @ motion.flatten(1)[..., None])[..., 0]
 
 
-def search_twist(motion: Tensor, ray: Tensor, before: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-    """The twist (B, 6) that explains a motion best whatever the depth, and the inverse depth (B, H, W) that goes with it; without gradient.
+def search_twist(motion: Tensor, ray: Tensor, before: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """The twist (B, 6) that explains a motion best whatever the depth; without gradient.
 
     For a direction of translation, the motion across it is turned by rotation alone, linear in omega: so every direction of a grid gets its
     rotation and what it leaves over (Heeger and Jepson 1992, subspace methods), with weights against pixels that move by themselves (Geman
@@ -98,7 +101,7 @@ def search_twist(motion: Tensor, ray: Tensor, before: tuple[Tensor, Tensor] | No
 
     Args:
         motion: (B, 2, H, W) motion of rays. ray: (B, 2, H, W).
-        before: still (B, H, W) in (0, 1) and a twist (B, 6), where a round before found them: pixels that move by themselves hardly count
+        before: weights (B, H, W) in [0, 1] and a twist (B, 6), where a round before found them: pixels that move by themselves hardly count
             then, the others are taken at their word, and the twist's direction is tried as well.
     """
     with torch.no_grad(), full_precision(motion):
@@ -126,7 +129,7 @@ def search_twist(motion: Tensor, ray: Tensor, before: tuple[Tensor, Tensor] | No
         sign = torch.where((product / (product.abs() + TOLD)).sum(dim=(1, 2)) < 0, -1.0, 1.0)[:, None]
         depth = sign[..., None] * product / (length + 1e-4)
         scale = depth.flatten(1).clamp_min(0).median(dim=1, keepdim=True).values.clamp_min(1e-6)
-        return torch.cat([direction * sign * scale, omega], dim=1), (depth / scale[..., None]).clamp(0.05, 10)
+        return torch.cat([direction * sign * scale, omega], dim=1)
 
 
 def rotations(tried: Tensor, motion: Tensor, sliding: Tensor, turning: Tensor, given: Tensor, told: float) -> tuple[Tensor, Tensor]:
@@ -170,19 +173,23 @@ def homogeneous(theta: Tensor) -> Tensor:
     return torch.cat([theta, last], dim=1)
 
 
-def evidence(motion: Tensor, ray: Tensor, z: Tensor, xi: Tensor) -> Tensor:
-    """What a twist makes of a motion, (B, 4, h, w): log inverse depth by triangulation, how far the translation tells it (0 to 1), and the
-    motion that is left over at the inverse depth z (B, h, w).
+@torch.no_grad()
+def evidence(motion: Tensor, ray: Tensor, xi: Tensor) -> Tensor:
+    """What a twist makes of a motion, (B, EVIDENCE, h, w), whatever anybody believes of depth; without gradient.
+
+    Log inverse depth by triangulation, as far as the translation tells it; how far it does (0 to 1), by a coarse and by a fine measure; and
+    the motion (x, y) that no inverse depth in front of the camera explains, 1 for 4 px of 128.
     """
     with full_precision(motion):
-        turning = torch.einsum("bckhw,bk->bchw", jacobian(ray, torch.zeros_like(z)), xi)
-        sliding = torch.einsum("bckhw,bk->bchw", jacobian(ray, torch.ones_like(z)), xi) - turning
-        rest = motion - turning
-        length = sliding.square().sum(1)
-        depth = (sliding * rest).sum(1) / (length + TOLD)
+        zero = torch.zeros_like(motion[:, 0])
+        turning = torch.einsum("bckhw,bk->bchw", jacobian(ray, zero), xi)
+        sliding = torch.einsum("bckhw,bk->bchw", jacobian(ray, zero + 1), xi) - turning
+        rest = motion.float() - turning
+        length, product = sliding.square().sum(1), (sliding * rest).sum(1)
         told = length / (length + TOLD)
-        left = rest - sliding * z[:, None]
-        return torch.cat([(depth.clamp(0.05, 10).log() * told)[:, None], told[:, None], 30 * left], dim=1)
+        depth = (product / (length + TOLD)).clamp(0.05, 10).log() * told
+        left = rest - sliding * (product / (length + LEFT)).clamp(0.05, 10)[:, None]
+        return torch.cat([torch.stack([depth, told, length / (length + LEFT)], dim=1), 30 * left], dim=1)
 
 
 def displacement(theta: Tensor, ray: Tensor, z: Tensor) -> Tensor:

@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..geometry import invert
 from ..scenes.collage import Sample
-from .camera import displacement, homogeneous, rays, twist_matrix
 from .features import resized, sample
-from .model import Made, pixels_of
+from .geometry import HIGHEST, LOWEST
+from .model import Made
 
 WEIGHTS = {
     "image": 1.0, "structure": 0.1, "composite": 0.5, "decoded": 0.1,  # pictures
@@ -37,7 +36,6 @@ class Term(NamedTuple):
 
 ADDED: dict[str, Term] = {}
 HIDDEN = 0.2  # weight of motion where the point is hidden in a frame
-LARGE = 8.0  # px; errors of larger motions count by their share of it
 
 
 def charbonnier(x: Tensor) -> Tensor:
@@ -76,8 +74,7 @@ def picture_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
 
 
 def truth_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
-    """Motion at every level and of every pixel, depth, camera, and what moves by itself, against the truth."""
-    size = batch.target.shape[-1]
+    """Motion at every level and of every pixel, depth, the camera's share of it, and what moves by itself, against the truth."""
     motion = batch.flow1 - batch.flow0
     weight = HIDDEN + (1 - HIDDEN) * (batch.visible0 & batch.visible1)[:, None].float()
     flow = torch.zeros_like(batch.t)
@@ -89,28 +86,21 @@ def truth_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
     for found, true, visible in zip(made.fused.motion, (batch.flow0, batch.flow1), (batch.visible0, batch.visible1), strict=True):
         flow = flow + mean(length(found - true) * (HIDDEN + (1 - HIDDEN) * visible.float()))
 
-    # One scale a pair: the median depth is 1, for depth and translation alike.
+    # One scale a pair: the median depth is 1.
     median = batch.depth.flatten(1).median(dim=1).values.view(-1, 1, 1)
-    depth = F.avg_pool2d((median / batch.depth)[:, None], 4)[:, 0].clamp(0.02, 20)
+    log = F.avg_pool2d((median / batch.depth)[:, None], 4)[:, 0].log().clamp(LOWEST, HIGHEST)
     moving = F.avg_pool2d(batch.own[:, None].float(), 4)[:, 0]
-    pose = torch.cat([batch.pose[:, :, :3], batch.pose[:, :, 3:] / median], dim=2)
-    ray, pixels = rays(*depth.shape[-2:], batch.focal), pixels_of(batch.focal, size)
-    true = displacement(homogeneous(invert(pose)), ray, depth)
-    relative = pixels / (1 + true.square().sum(1, keepdim=True).sqrt() * pixels / LARGE)
-    anchor = resized(anchor, 0.5) / 2
-    coarse, standing = F.avg_pool2d(depth.log()[:, None], 2)[:, 0], (F.avg_pool2d(moving[:, None], 2)[:, 0] < 0.1).float()
-    camera, prior, still = (torch.zeros_like(batch.t) for _ in range(3))
-    for solved in made.pair.rounds:
-        camera = camera + mean(length((displacement(twist_matrix(-solved.xi), ray, depth) - true) * relative))
-        there = sample(torch.stack([solved.prior, solved.still], dim=1), anchor)
-        prior = prior + mean(charbonnier(there[:, 0] - coarse))
+    standing = (moving < 0.1).float()
+    prior, still = torch.zeros_like(batch.t), torch.zeros_like(batch.t)
+    for guess in made.pair.rounds:
+        there = sample(torch.stack([guess.prior, guess.still], dim=1), anchor)
+        prior = prior + mean(charbonnier(there[:, 0] - log))
         still = still + mean(entropy(there[:, 1], standing))
-    # The camera's share of the motion, at the model's own depth, where nothing else moves.
+    # The camera's share of the motion, at the depth of the volume, which alone learns from it, where nothing else moves.
     share = made.camera[1] - made.camera[0]
-    camera = camera + mean(length(share - F.avg_pool2d(motion, 4)), 1 - moving)
     return {
-        "flow": flow, "camera": camera, "prior": prior, "still": still,
-        "depth": mean(charbonnier(made.scene.inverse_depth.log() - depth.log())), "own": mean(entropy(made.scene.own, moving)),
+        "flow": flow, "camera": mean(length(share - F.avg_pool2d(motion, 4)), 1 - moving), "prior": prior, "still": still,
+        "depth": mean(charbonnier(made.scene.inverse_depth.log() - log)), "own": mean(entropy(made.scene.own, moving)),
     }  # fmt: skip
 
 

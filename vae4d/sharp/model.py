@@ -10,7 +10,8 @@ Once a pair (`pair`): matching finds the motion at t = 1/2, coarse to fine, and 
 camera that explains it best is searched, whatever the depth; geometry says what stands still and how far it is, and with that the camera is
 searched once more, and solved, round by round. Once a moment (`make`): matching refines the motion at t; both codes are carried to the
 camera at t, exp(t xi), plane by plane; the volume says for every voxel how much of the pixel it is and how it moves by itself; camera and
-residual flow together move the pixels of both frames, which are fused.
+residual flow together move the pixels of both frames, which are fused. Geometry learns from the truth of depth and of what stands still
+alone: no gradient goes through the camera, nor from the volume into the first depth.
 
 By construction: with all heads at zero, as they start, the image is the linear blend; swapping the frames mirrors t, as the nearer frame
 comes first inside; t = 0 and 1 give back the frames; equal frames give no motion and no pose.
@@ -39,14 +40,14 @@ from ..interface import Synthesis, require_one_shape
 from .camera import displacement, evidence, homogeneous, rays, search_twist, solve_twist, twist_matrix
 from .features import Encoder, resized, sample
 from .fusion import Fused, Fusion
-from .geometry import NEAREST, Geometry, Solved
+from .geometry import NEAREST, Geometry, Guess
 from .matching import Matching, finer
 from .subpixel import Subpixel, grey
 from .tiles import MARGIN, Window, assembled, part, require_memory, windows
 from .volume import Scene, Volume
 
 NOMINAL_FOCAL = 1.0  # widths of the picture, where nobody knows better
-ROUNDS = 3  # of depth and camera in turn
+ROUNDS = 2  # of depth and camera in turn
 REFINED = 3  # times that the camera is solved in a round, each from the answer before
 COARSEST = 8  # cells a side, at least, of the coarsest level of matching
 SMALLEST = 16  # pixels a side of a frame
@@ -78,12 +79,8 @@ class Pair:
     matched: Tensor  # (B, 2, h, w) px, from frame 0 to frame 1, as matching found it
     motion: Tensor  # (B, 2, h, w) px, the same, exact below a cell
     hidden: Tensor  # (B, K, h, w) state of matching
-    rounds: tuple[Solved, ...]  # depth and camera, round by round
-
-    @property
-    def solved(self) -> Solved:
-        """The last round."""
-        return self.rounds[-1]
+    rounds: tuple[Guess, ...]  # depth and what stands still, round by round; the last counts
+    xi: Tensor  # (B, 6) twist of the camera
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,36 +171,33 @@ class SharpAutoencoder4D(nn.Module):
             motion, hidden = self.matching(one[level], two[level], motion, hidden, half, 4 * 2**level)
         matched = motion
         motion, told = self.subpixel(first.grey, second.grey, matched, half)
-        coarse = resized(motion, 0.5)
-        mean = (sample(one[1], coarse * (-0.5 / 8)) + sample(two[1], coarse * (0.5 / 8))) / 2
-        height, width = coarse.shape[-2:]
-        ray, flow = rays(height, width, focal), coarse / pixels_of(focal, 8 * width)
-        xi, depth = search_twist(flow, ray)
-        rounds = []
+        mean = (sample(one[0], motion * (-0.5 / 4)) + sample(two[0], motion * (0.5 / 4))) / 2
+        height, width = motion.shape[-2:]
+        ray, flow = rays(height, width, focal), motion / pixels_of(focal, 4 * width)
+        xi = search_twist(flow, ray)
+        rounds: list[Guess] = []
         for _ in range(ROUNDS):
-            known = evidence(flow, ray, depth, xi)
-            prior, still = self.geometry(mean, flow, resized(torch.cat([hidden, told], dim=1), 0.5), ray, known)
-            depth = prior.exp()
+            guess = self.geometry(mean, torch.cat([hidden, told], dim=1), flow, ray, evidence(flow, ray, xi))
+            weight = guess.still * told[:, 0]
             if not rounds:
-                xi = search_twist(flow, ray, (still, xi))[0]  # anew, now that what moves by itself is known
+                xi = search_twist(flow, ray, (weight, xi))  # anew, now that what moves by itself is known
             for _ in range(REFINED):
-                xi = solve_twist(flow, ray, depth, still, xi)
-            rounds.append(Solved(prior, still, xi))
-        return Pair(matched, motion, hidden, tuple(rounds))
+                xi = solve_twist(flow, ray, guess.prior.exp(), weight, xi)
+            rounds.append(guess)
+        return Pair(matched, motion, hidden, tuple(rounds), xi)
 
     def pair(self, first: Encoded, second: Encoded, focal: Tensor) -> tuple[Pair, Pair]:
         """What two frames say together, for the one order and for the other: the mean of both orders, so that motion and twist change their
         sign when the frames are swapped, and vanish where they are equal."""
         ahead, back = self.one_way(first, second, focal), self.one_way(second, first, focal)
         motion = (ahead.motion - back.motion) / 2
-        a, b = ahead.solved, back.solved
-        prior, still, xi = (a.prior + b.prior) / 2, (a.still + b.still) / 2, (a.xi - b.xi) / 2
-        rounds = (Solved(prior, still, xi),), (Solved(prior, still, -xi),)
-        return Pair(ahead.matched, motion, ahead.hidden, rounds[0]), Pair(back.matched, -motion, back.hidden, rounds[1])
+        a, b, xi = ahead.rounds[-1], back.rounds[-1], (ahead.xi - back.xi) / 2
+        rounds = (Guess((a.prior + b.prior) / 2, (a.still + b.still) / 2),)
+        return Pair(ahead.matched, motion, ahead.hidden, rounds, xi), Pair(back.matched, -motion, back.hidden, rounds, -xi)
 
     def twist(self, first: Encoded, second: Encoded, focal: Tensor) -> Tensor:
         """The camera's twist xi (B, 6) of a pair, see `camera`; focal (B,) in widths of the padded picture."""
-        return self._pair(first, second, focal)[0].solved.xi
+        return self._pair(first, second, focal)[0].xi
 
     # Once a moment.
 
@@ -228,13 +222,13 @@ class SharpAutoencoder4D(nn.Module):
         moved = difference / (difference + SAME)
         # What is at p at half time is at p + (t - 1/2) u at t: the motion at t is that at half time, a little way back.
         anchor = part(pair.motion, 4, window) * ((0.5 - t) / 4)
-        stack = torch.cat([pair.motion, pair.hidden, resized(pair.solved.prior[:, None], 2)], dim=1)
+        stack = torch.cat([pair.motion, pair.hidden, pair.rounds[-1].prior.detach()[:, None]], dim=1)
         stack = sample(stack, anchor, corner=(corner[0] // 4, corner[1] // 4))
         before, hidden, prior = stack[:, :2], stack[:, 2:-1], stack[:, -1]
         matched, hidden = self.matching(one[0], two[0], before, hidden, t, 4, corner)
         motion = self.subpixel(first.grey, second.grey, matched, t, corner)[0] * moved
         ray, pixels = part(rays(height // 4, width // 4, focal), 4, window), pixels_of(focal, width)
-        xi, moment = pair.solved.xi, t.flatten()[:, None]
+        xi, moment = pair.xi, t.flatten()[:, None]
         thetas = twist_matrix(xi * moment), twist_matrix(xi * (moment - 1))
         scene = self.volume((first.code, second.code), thetas, motion, prior, ray, t, pixels, moved, corner)
         apart = 4 * t * (1 - t) * moved
@@ -314,7 +308,7 @@ class SharpAutoencoder4D(nn.Module):
                 "The synthesised picture holds values that are not finite: look for them in the frames, or, under float16, which overflows "
                 "beyond 65,504, use bfloat16 or float32."
             )
-        return self._typed(found, forth.solved.xi, lens, first.frame.shape[-2:])
+        return self._typed(found, forth.xi, lens, first.frame.shape[-2:])
 
     forward = synthesise
 

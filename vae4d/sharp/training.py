@@ -92,6 +92,8 @@ class SharpTrainConfig:
             raise ConfigError("lr and clip_grad must be above 0.")
         if not self.world_share + self.video_share <= 1 or not self.decay < 1:
             raise ConfigError("world_share and video_share together are at most 1, and decay is below 1.")
+        if self.dataset and self.video_share == 1 and not self.resume:
+            raise ConfigError("video_share is 1, and video alone teaches no depth: mix drawn scenes in, or resume from weights.")
         if self.bsize % processes():
             raise ConfigError(f"bsize is {self.bsize}, for {processes()} processes: use a multiple of their number.")
         if self.mixed_precision == "fp16" and (self.device == "cpu" or not torch.cuda.is_available()):
@@ -152,7 +154,7 @@ class Run:
         videos = open_dataset(config.dataset, config.size, config.data_root).split("train") if config.dataset else []
         identity: dict[str, Any] = {k: v for k, v in dataclasses.asdict(config).items() if k not in config.free}
         before = read_checkpoint(config.resume)[0]["extra"].get("data", []) if config.resume else []
-        identity |= {"textures": textures.sha256, "processes": processes()}
+        identity |= {"model": self.model.config.to_dict(), "textures": textures.sha256, "processes": processes()}
         identity["data"] = sorted({clip.sha256 for clip in videos} | set(before))  # all clips that the weights have seen
         identity["resume"] = sha256(locate(config.resume)) if config.resume else ""  # the weights, wherever the file lies
         identity |= added_record()
@@ -279,6 +281,7 @@ class Run:
     def join(self) -> None:
         """The gradients begin to correct what matching finds. What they mend costs matching nothing, and it would not learn it itself."""
         self.alone = False
+        self.log.state["best_psnr"] = None  # what was best is another model now, one without the gradients
         if self.model.subpixel.trust.requires_grad:
             for model in (self.model, self.average):
                 torch.nn.init.ones_(model.subpixel.trust)

@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 
 from ..clips.datasets import open_dataset, prepare_dataset
-from ..config import choice
+from ..config import choice, preset
 from ..errors import ConfigError, MissingInputError, TrainingError
 from ..evaluation.benchmark import REFERENCES, benchmark
 from ..evaluation.methods import baselines
@@ -126,7 +126,8 @@ def study(settings: AblationSettings, progress: Say = print) -> pd.DataFrame:
 def identity(config: VariantConfig) -> dict[str, Any]:
     """What a finished row must share with the row that is asked for."""
     options = {name: value for name, value in dataclasses.asdict(config).items() if name not in config.free}
-    return json.loads(json.dumps({"options": options, "row": dataclasses.asdict(ROWS[config.row])}))
+    model = preset("sharp").to_dict()
+    return json.loads(json.dumps({"options": options, "row": dataclasses.asdict(ROWS[config.row]), "model": model}))
 
 
 def finished(config: VariantConfig) -> dict[str, Any] | None:

@@ -97,8 +97,7 @@ class Ablated(SharpAutoencoder4D):
         pair = super().one_way(first, second, focal)
         if "camera" not in self.lacks:
             return pair
-        still = tuple(dataclasses.replace(solved, xi=torch.zeros_like(solved.xi)) for solved in pair.rounds)
-        return dataclasses.replace(pair, rounds=still)
+        return dataclasses.replace(pair, xi=torch.zeros_like(pair.xi))
 
 
 def overwritten(layer: torch.nn.Module, inputs: tuple, output: Tensor, channels: slice, value: float) -> Tensor:
