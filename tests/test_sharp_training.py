@@ -136,6 +136,19 @@ def test_the_truth_has_no_loss_and_its_terms_are_what_they_say(worlds):
     assert float(wrong["flow"].mean()) == pytest.approx(1.9 * float(2 * weight[0] + weight[1] + weight[2]), rel=0.02)
 
 
+def test_geometry_learns_from_the_truth_of_depth_and_of_what_stands_still_alone(worlds):
+    model, batch = perturbed(TINY), samples.nearer_first(worlds)
+    first, second = model.encode(batch.first), model.encode(batch.second)
+    made = model.make(first, second, model.one_way(first, second, batch.focal), batch.t.view(-1, 1, 1, 1), batch.focal)
+    assert not made.pair.xi.requires_grad and made.pair.xi.abs().max() > 0
+    known = torch.ones(len(batch.t), dtype=torch.bool)
+    found = losses.losses(made, batch, known, losses.WEIGHTS)
+    parameters = list(model.geometry.parameters())
+    for name in found.keys() - {"loss"}:
+        grads = torch.autograd.grad(found[name], parameters, retain_graph=True, allow_unused=True)
+        assert any(g is not None and bool(g.any()) for g in grads) == (name in ("prior", "still")), name
+
+
 def test_video_terms_need_no_truth(worlds):
     torch.manual_seed(0)
     model = SharpAutoencoder4D(TINY)
@@ -200,6 +213,20 @@ def test_gradients_join_when_matching_has_learnt_alone(tmp_path, tiny):
     assert again.model.subpixel.trust.item() == pytest.approx(1, abs=0.01)  # weights that trust them go on with them
 
 
+def test_what_was_best_before_the_gradients_joined_does_not_count(tmp_path, tiny, monkeypatch):
+    scores = iter([40.0, 20.0, 30.0])
+    monkeypatch.setattr(training, "validation", lambda *how: {"psnr": next(scores)})
+    found = train_sharp(options(tmp_path / "run", steps=10, valid_freq=5, save_freq=3), lambda line: None)  # join after step 7
+    assert found.best_psnr == 20.0 and read_checkpoint(found.checkpoint)[0]["extra"]["step"] == 10
+
+
+def test_a_run_knows_its_models_sizes(tmp_path, tiny, monkeypatch):
+    train_sharp(options(tmp_path / "run", steps=1), lambda line: None)
+    monkeypatch.setitem(PRESETS, "sharp", dataclasses.replace(TINY, geometry_channels=(8, 8, 8, 4)))
+    with pytest.raises(ConfigError, match=r"model .*other options|other options \(model"):
+        train_sharp(options(tmp_path / "run", steps=1), lambda line: None)
+
+
 def test_a_checkpoint_names_no_place(tmp_path, tiny):
     first = train_sharp(options(tmp_path / "first", steps=1), lambda line: None)
     second = train_sharp(options(tmp_path / "second", steps=1, resume=str(first.checkpoint)), lambda line: None)
@@ -256,6 +283,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(tmp_path, tiny
         ({"mixed_precision": "fp8"}, "mixed_precision"),
         ({"mixed_precision": "fp16", "device": "cpu"}, "needs a GPU"),
         ({"world_share": 0.9, "video_share": 0.5}, "together"),
+        ({"dataset": "samples", "video_share": 1.0}, "video alone"),
     ],
 )
 def test_wrong_options_are_named(tmp_path, changes, said):

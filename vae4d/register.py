@@ -91,7 +91,8 @@ def loss(name: str, weight: float) -> Callable[[T], T]:
     """Register a term of the sharp model's training, `(made, batch) -> (B,)`, that is added `weight` times its mean.
 
     `made` is `vae4d.sharp.model.Made` (made.fused.image is the picture, (B, 3, S, S)), `batch` is `vae4d.scenes.collage.Sample`
-    (batch.target is the truth); its flow, depth and pose are empty in samples of real video. Name, weight and the source's hash stand in
+    (batch.target is the truth); its flow, depth and pose are empty in samples of real video. No gradient passes through the camera
+    (made.pair.xi), which is solved from motion and depth. Name, weight and the source's hash stand in
     the options and checkpoints of a run, which goes on only where they are the same.
 
     Raises:

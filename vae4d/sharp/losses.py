@@ -96,7 +96,7 @@ def truth_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
         there = sample(torch.stack([guess.prior, guess.still], dim=1), anchor)
         prior = prior + mean(charbonnier(there[:, 0] - log))
         still = still + mean(entropy(there[:, 1], standing))
-    # The camera's share of the motion, at the depth of the volume, which alone learns from it, where nothing else moves.
+    # The camera's share of the motion at the volume's depth, which alone learns from it, where nothing else moves.
     share = made.camera[1] - made.camera[0]
     return {
         "flow": flow, "camera": mean(length(share - F.avg_pool2d(motion, 4)), 1 - moving), "prior": prior, "still": still,

@@ -54,7 +54,7 @@ class SharpTrainConfig:
 
     savepath: str  # folder of the run
     preset: str = "sharp"  # a preset of the sharp model
-    steps: int = 12_000  # batches in all
+    steps: int = 7000  # batches in all
     bsize: int = 8  # samples a batch, of all processes together
     size: int = 128  # side of the pictures in pixels
     lr: float = 1e-3  # largest learning rate

@@ -54,7 +54,7 @@ ROWS = {
     "motion told": Row("The true motion of drawn scenes teaches, too.", "warp", LATER, 1, GEOMETRY),
     "planes": Row("Eight planes; without a camera they can only be eight guesses of a pixel's own motion.",
                   "motion told", LATER, 8, GEOMETRY),
-    "camera": Row("The camera between the frames carries the planes; its truth and that of depth teach.", "planes", LATER[1:]),
+    "camera": Row("The camera between the frames carries the planes; the truth of depth and of what moves by itself teaches.", "planes", LATER[1:]),
     "voxels": Row("A picture decoded from the voxels joins the fusion, for what no frame shows.", "camera", LATER[2:]),
     "residual": Row("A bounded residual at full resolution is added.", "voxels", LATER[3:]),
     "pyramid": Row("Matching starts coarser, with as many levels as the frame takes.", "residual", LATER[4:]),
