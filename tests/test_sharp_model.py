@@ -48,6 +48,12 @@ def model() -> SharpAutoencoder4D:
     return perturbed()
 
 
+@pytest.mark.parametrize(("field", "value"), [("planes", 0), ("geometry_channels", (8, 8)), ("geometry_channels", 48), ("planes", (4, 4))])
+def test_wrong_sizes_are_named(field, value):
+    with pytest.raises(ConfigError, match=rf"{field} is .*: give (a|4) whole numbers? above 0"):
+        dataclasses.replace(SMALL, **{field: value})
+
+
 @pytest.mark.parametrize("name", ["sharp", "sharp-large"])
 def test_an_untrained_model_is_the_linear_blend(name):
     a, b = frames(40, 56)
