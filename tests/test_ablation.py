@@ -14,6 +14,7 @@ from make_clips import pictures, save_images
 from vae4d import build_model
 from vae4d.checkpoint import save_checkpoint
 from vae4d.clips.datasets import prepare_dataset
+from vae4d.config import PRESETS
 from vae4d.errors import ClipError, ConfigError, MissingInputError, TrainingError
 from vae4d.sharp.losses import WEIGHTS
 from vae4d.workbook import ablation
@@ -209,6 +210,9 @@ def test_a_finished_row_is_not_trained_again_unless_it_was_another(clips, monkey
     again = ablation.study(settings(rows=("warp", "longer")), progress=lambda line: None)
     assert trained == [("warp", 2), ("longer", 8)] and list(again.index) == [BLEND, "warp", "longer"]
     pd.testing.assert_frame_equal(ablation.read_table("run/ablation/table.csv"), again, check_dtype=False)
+    with monkeypatch.context() as patch:  # of a model of other sizes
+        patch.setitem(PRESETS, "sharp", dataclasses.replace(PRESETS["sharp"], planes=4))
+        assert ablation.finished(settings().training("warp")) is None
     ablation.study(settings(steps=3), progress=lambda line: None)
     assert trained[2:] == [("warp", 3)]
     altered = ablation.Path("run/ablation/warp/best.safetensors")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vae4d import SharpSynthesis, Synthesis, build_model, load_model
 from vae4d.checkpoint import convert, read_checkpoint, save_checkpoint
-from vae4d.config import PRESETS, SharpConfig
+from vae4d.config import SharpConfig
 from vae4d.errors import CheckpointError, ConfigError
 from vae4d.geometry import offset_in_cube, theta_to_euler
 from vae4d.sharp import tiles
@@ -272,9 +272,3 @@ def test_a_checkpoint_comes_back_whole_and_damage_is_told(tmp_path, model):
         load_model(path, "small")
     with pytest.raises(ConfigError, match="the original system does not know"):
         convert(path, tmp_path / "sharp.ckpt")
-
-
-
-def test_nonsense_sizes_are_refused():
-    with pytest.raises(ConfigError, match="planes is 0"):
-        dataclasses.replace(PRESETS["sharp"], planes=0)

@@ -22,6 +22,7 @@ from vae4d.scenes.collage import Sample
 from vae4d.sharp import losses, samples, training
 from vae4d.sharp.camera import displacement, homogeneous, rays, solve_twist, twist_matrix
 from vae4d.sharp.features import sample
+from vae4d.sharp.geometry import Guess
 from vae4d.sharp.model import SharpAutoencoder4D, pixels_of
 from vae4d.sharp.training import SharpTrainConfig, train_sharp
 
@@ -112,7 +113,7 @@ def test_mirrored_and_swapped_samples_are_still_true(worlds):
 
 
 def test_the_truth_has_no_loss_and_its_terms_are_what_they_say(worlds):
-    """A model's belief replaced by the truth: motion, depth and camera cost nothing; a motion off by 2 px costs 2 px."""
+    """A model's belief replaced by the truth costs nothing; a motion off by 2 px costs 2 px, a log depth off by half costs half."""
     torch.manual_seed(0)
     batch = samples.nearer_first(worlds)
     batch = dataclasses.replace(batch, t=torch.full_like(batch.t, 0.5))  # the pair's grid is then that of the truth
@@ -121,17 +122,20 @@ def test_the_truth_has_no_loss_and_its_terms_are_what_they_say(worlds):
     made = model.make(first, second, model.one_way(first, second, batch.focal), batch.t.view(-1, 1, 1, 1), batch.focal)
     motion, depth, _ = truth_of(batch)
 
+    standing = (torch.nn.functional.avg_pool2d(batch.own[:, None].float(), 4)[:, 0] < 0.1).float()
+
     def with_motion(shift: float) -> dict[str, Tensor]:
         off = torch.tensor([shift, 0.0]).view(1, 2, 1, 1)
         coarse = torch.nn.functional.avg_pool2d(motion, 4) + off
-        pair = dataclasses.replace(made.pair, matched=coarse)
-        fused = dataclasses.replace(made.fused, motion=(batch.flow0 + off, batch.flow1 + off))
         inverse = torch.nn.functional.avg_pool2d(depth[:, None], 4)[:, 0]
+        pair = dataclasses.replace(made.pair, matched=coarse, rounds=(Guess(inverse.log() + shift / 4, standing),))
+        fused = dataclasses.replace(made.fused, motion=(batch.flow0 + off, batch.flow1 + off))
         scene = dataclasses.replace(made.scene, inverse_depth=inverse)
         return losses.truth_terms(dataclasses.replace(made, pair=pair, motions=(coarse,) * 3, fused=fused, scene=scene), batch)
 
     right, wrong = with_motion(0.0), with_motion(2.0)
-    assert right["flow"].max() < 1e-5 and right["depth"].max() < 2e-3
+    assert right["flow"].max() < 1e-5 and right["depth"].max() < 2e-3 and right["prior"].max() < 2e-3 and right["still"].max() < 1e-3
+    assert wrong["prior"].mean() == pytest.approx(0.5, rel=0.01)
     seen = (batch.visible0 & batch.visible1, batch.visible0, batch.visible1)
     weight = [losses.HIDDEN + (1 - losses.HIDDEN) * v.float().mean() for v in seen]
     assert float(wrong["flow"].mean()) == pytest.approx(1.9 * float(2 * weight[0] + weight[1] + weight[2]), rel=0.02)
@@ -144,10 +148,12 @@ def test_geometry_learns_from_the_truth_of_depth_and_of_what_stands_still_alone(
     assert not made.pair.xi.requires_grad and made.pair.xi.abs().max() > 0
     known = torch.ones(len(batch.t), dtype=torch.bool)
     found = losses.losses(made, batch, known, losses.WEIGHTS)
+    found |= losses.losses(made, batch, ~known, losses.WEIGHTS)
     parameters = list(model.geometry.parameters())
     for name in found.keys() - {"loss"}:
         grads = torch.autograd.grad(found[name], parameters, retain_graph=True, allow_unused=True)
         assert any(g is not None and bool(g.any()) for g in grads) == (name in ("prior", "still")), name
+    assert {"parallax", "sparse", "camera", "depth", "image"} <= found.keys()
 
 
 def test_video_terms_need_no_truth(worlds):
@@ -215,16 +221,26 @@ def test_gradients_join_when_matching_has_learnt_alone(tmp_path, tiny):
 
 
 def test_what_was_best_before_the_gradients_joined_does_not_count(tmp_path, tiny, monkeypatch):
-    scores = iter([40.0, 20.0, 30.0])
-    monkeypatch.setattr(training, "validation", lambda *how: {"psnr": next(scores)})
-    found = train_sharp(options(tmp_path / "run", steps=10, valid_freq=5, save_freq=3), lambda line: None)  # join after step 7
-    assert found.best_psnr == 20.0 and read_checkpoint(found.checkpoint)[0]["extra"]["step"] == 10
+    scores = {3: 40.0, 6: 30.0, 9: 20.0, 10: 10.0}  # they join after step 7
+    how = options(tmp_path / "run", steps=10)
+
+    def validation(*_):
+        return {"psnr": scores[run.log.step + len(run.times)]}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "validation", validation)
+        patch.setattr(training.RunLog, "save_best", lambda self, model, stage, state: kept.append(state["step"]))
+        kept: list[int] = []
+        run = training.Run(dataclasses.replace(how, max_minutes=1e-9), lambda line: None)
+        while not run.go().finished:  # stopped after every step, and gone on with
+            run = training.Run(dataclasses.replace(how, max_minutes=1e-9), lambda line: None)
+    assert kept == [3, 9] and run.log.state["best_psnr"] == 20.0
 
 
 def test_a_run_knows_its_models_sizes(tmp_path, tiny, monkeypatch):
     train_sharp(options(tmp_path / "run", steps=1), lambda line: None)
     monkeypatch.setitem(PRESETS, "sharp", dataclasses.replace(TINY, geometry_channels=(8, 8, 8, 4)))
-    with pytest.raises(ConfigError, match=r"other options \(model"):
+    with pytest.raises(ConfigError, match=r"other options \(model\.geometry_channels \[8, 8, 8, 8\] -> \[8, 8, 8, 4\]\)"):
         train_sharp(options(tmp_path / "run", steps=1), lambda line: None)
 
 
@@ -284,7 +300,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(tmp_path, tiny
         ({"mixed_precision": "fp8"}, "mixed_precision"),
         ({"mixed_precision": "fp16", "device": "cpu"}, "needs a GPU"),
         ({"world_share": 0.9, "video_share": 0.5}, "together"),
-        ({"dataset": "samples", "video_share": 1.0}, "video alone"),
+        ({"dataset": "samples", "world_share": 0.0, "video_share": 0.8}, "all 2 samples of a process are video"),
     ],
 )
 def test_wrong_options_are_named(tmp_path, changes, said):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vae4d.sharp.camera import jacobian, rays, solve_twist
+from vae4d.sharp.model import REFINED, ROUNDS
 from vae4d.sharp.subpixel import Subpixel, correction, grey
 from vae4d.sharp.tiles import part
 
@@ -82,7 +83,7 @@ def test_the_camera_bears_wrong_depths():
     rows = jacobian(ray, guessed)[0].permute(0, 2, 3, 1).reshape(-1, 6)
     plain = torch.linalg.lstsq(rows, motion[0].reshape(-1, 1)).solution.T
     found = plain
-    for _ in range(6):
+    for _ in range(ROUNDS * REFINED):
         found = solve_twist(motion, ray, guessed, torch.ones_like(depth), found)
     error, before = (torch.rad2deg((x - xi)[:, 3:].norm()) for x in (found, plain))
     assert before > 1 and error < before / 4

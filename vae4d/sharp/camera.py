@@ -19,7 +19,8 @@ from torch import Tensor
 from ..geometry import full_precision
 
 TOLD = 0.003**2  # a translation that moves a ray by this much (0.4 px of 128) tells its depth by half
-LEFT = 0.001**2  # squared motion of a ray that, left over by a solution, counts by half: what moves by itself is weighted down before
+LEFT = 0.001**2  # squared motion of a ray that, left over by a solution, has it count by a quarter: what moves by itself is known by then
+FINE = 0.001**2  # as `TOLD`, by a finer measure
 MEASURED = 0.0016  # error of a ray's motion: 0.2 px of 128
 GUESSED = 0.5  # error of an inverse depth that a network guessed, of itself
 LEAST = 1e-3  # weight of a pixel that certainly moves by itself
@@ -188,8 +189,8 @@ def evidence(motion: Tensor, ray: Tensor, xi: Tensor) -> Tensor:
         length, product = sliding.square().sum(1), (sliding * rest).sum(1)
         told = length / (length + TOLD)
         depth = (product / (length + TOLD)).clamp(0.05, 10).log() * told
-        left = rest - sliding * (product / (length + LEFT)).clamp(0.05, 10)[:, None]
-        return torch.cat([torch.stack([depth, told, length / (length + LEFT)], dim=1), 30 * left], dim=1)
+        left = rest - sliding * (product / (length + FINE)).clamp(0.05, 10)[:, None]
+        return torch.cat([torch.stack([depth, told, length / (length + FINE)], dim=1), 30 * left], dim=1)
 
 
 def displacement(theta: Tensor, ray: Tensor, z: Tensor) -> Tensor:

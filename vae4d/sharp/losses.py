@@ -111,7 +111,7 @@ def entropy(share: Tensor, truth: Tensor) -> Tensor:
 
 
 def video_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
-    """Where nothing is known: the camera alone should explain what it can, and residual flow should be rare.
+    """Where nothing is known: the camera at the volume's depth should explain what it can, and residual flow should be rare.
 
     `parallax`: error of the better of both frames, moved by the camera at the depth found; pixels that no motion explains better are left
     out (Godard et al. 2019, arXiv 1806.01260, section 3).

@@ -92,10 +92,11 @@ class SharpTrainConfig:
             raise ConfigError("lr and clip_grad must be above 0.")
         if not self.world_share + self.video_share <= 1 or not self.decay < 1:
             raise ConfigError("world_share and video_share together are at most 1, and decay is below 1.")
-        if self.dataset and self.video_share == 1 and not self.resume:
-            raise ConfigError("video_share is 1, and video alone teaches no depth: mix drawn scenes in, or resume from weights.")
         if self.bsize % processes():
             raise ConfigError(f"bsize is {self.bsize}, for {processes()} processes: use a multiple of their number.")
+        count = self.bsize // processes()
+        if self.dataset and round(count * self.video_share) == count and not self.resume:
+            raise ConfigError(f"video_share is {self.video_share:g}: all {count} samples of a process are video, which teach no depth.")
         if self.mixed_precision == "fp16" and (self.device == "cpu" or not torch.cuda.is_available()):
             raise ConfigError("mixed_precision is 'fp16', which needs a GPU: use 'bf16' or 'no' on a CPU.")
 
@@ -281,8 +282,8 @@ class Run:
     def join(self) -> None:
         """The gradients begin to correct what matching finds. What they mend costs matching nothing, and it would not learn it itself."""
         self.alone = False
-        self.log.state["best_psnr"] = None  # what was best is another model now, one without the gradients
         if self.model.subpixel.trust.requires_grad:
+            self.log.state["best_psnr"] = None  # what was best is another model now, one without the gradients
             for model in (self.model, self.average):
                 torch.nn.init.ones_(model.subpixel.trust)
 

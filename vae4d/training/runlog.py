@@ -7,7 +7,7 @@ Of several processes the first one writes; all read the checkpoint that a run go
     validation.csv             one row a validation
     tensorboard/               the same for TensorBoard
     newest.safetensors         weights and optimiser, to go on from
-    best.safetensors           weights with the highest validation PSNR so far
+    best.safetensors           weights with the highest validation PSNR so far (of a sharp model: since the gradients joined)
     cleaning.csv               the error of every video, where some were to be left out (`clean_limit`)
     bad-batch-<step>.safetensors   only after a loss that was not finite
 """
@@ -84,7 +84,7 @@ class RunLog:
             before = json.loads(options.read_text(encoding="utf-8"))
             changed = sorted(name for name in before.keys() | identity.keys() if before.get(name) != identity.get(name))
             if changed and not restart:
-                what = ", ".join(f"{name} {before.get(name)!r} -> {identity.get(name)!r}" for name in changed)
+                what = ", ".join(difference(name, before.get(name), identity.get(name)) for name in changed)
                 raise ConfigError(f"{folder} holds a run with other options ({what}): choose another savepath, or set restart.")
             if changed:
                 number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.old-{n}").exists())
@@ -187,6 +187,14 @@ class RunLog:
         if self._events is not None:
             self._events.close()
         self._writers, self._streams, self._events = {}, [], None
+
+
+def difference(name: str, before: object, now: object) -> str:
+    """What changed in an option, of one with parts only these."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        parts = sorted(part for part in before.keys() | now.keys() if before.get(part) != now.get(part))
+        return ", ".join(difference(f"{name}.{part}", before.get(part), now.get(part)) for part in parts)
+    return f"{name} {before!r} -> {now!r}"
 
 
 def training_tensors(stage: Stage, adams: dict[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
