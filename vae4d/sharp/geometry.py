@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..config import SharpConfig
 from .camera import EVIDENCE
-from .features import conv, head
+from .features import conv, head, resized
 
 NEAREST, FARTHEST = 4.0, 0.2  # inverse depths that planes reach, the scene's median being 1
 LOWEST, HIGHEST = math.log(FARTHEST) - 1, math.log(NEAREST) + 1  # log inverse depth that is guessed
@@ -24,6 +24,10 @@ class Guess:
 
     prior: Tensor  # (B, h, w) log inverse depth
     still: Tensor  # (B, h, w) in (0, 1): moves by the camera alone
+
+    def finer(self, factor: int) -> Guess:
+        """The same on a grid `factor` times as fine."""
+        return Guess(*resized(torch.stack([self.prior, self.still], dim=1), factor).unbind(1)) if factor > 1 else self
 
 
 class Geometry(nn.Module):

@@ -49,6 +49,7 @@ from .volume import Scene, Volume
 NOMINAL_FOCAL = 1.0  # widths of the picture, where nobody knows better
 ROUNDS = 2  # of depth and camera in turn
 REFINED = 3  # times that the camera is solved in a round, each from the answer before
+GRID = 32  # cells a side, at least, of the grid of geometry where a frame has them: as many as in training
 COARSEST = 8  # cells a side, at least, of the coarsest level of matching
 SMALLEST = 16  # pixels a side of a frame
 SAME = 1e-5  # mean difference of two frames at which half of what is found counts: equal frames have no motion
@@ -172,19 +173,26 @@ class SharpAutoencoder4D(nn.Module):
         matched = motion
         motion, told = self.subpixel(first.grey, second.grey, matched, half)
         mean = (sample(one[0], motion * (-0.5 / 4)) + sample(two[0], motion * (0.5 / 4))) / 2
+        return Pair(matched, motion, hidden, *self.solved(mean, torch.cat([hidden, told], dim=1), motion, focal))
+
+    def solved(self, mean: Tensor, hidden: Tensor, motion: Tensor, focal: Tensor) -> tuple[tuple[Guess, ...], Tensor]:
+        """Depth and camera in turn, on a grid about as coarse as in training: one of more cells would show geometry less of the scene."""
+        cells = min(motion.shape[-2:])
+        halvings = max(0, int(math.log2(cells / GRID)))
+        mean, hidden, motion = (resized(field, 0.5**halvings) if halvings else field for field in (mean, hidden, motion))
         height, width = motion.shape[-2:]
-        ray, flow = rays(height, width, focal), motion / pixels_of(focal, 4 * width)
+        ray, flow = rays(height, width, focal), motion / pixels_of(focal, 4 * width * 2**halvings)
         xi = search_twist(flow, ray)
         rounds: list[Guess] = []
         for _ in range(ROUNDS):
-            guess = self.geometry(mean, torch.cat([hidden, told], dim=1), flow, ray, evidence(flow, ray, xi))
-            weight = guess.still * told[:, 0]
+            guess = self.geometry(mean, hidden, flow, ray, evidence(flow, ray, xi))
+            weight = guess.still * hidden[:, -1]
             if not rounds:
                 xi = search_twist(flow, ray, (weight, xi))  # anew, now that what moves by itself is known
             for _ in range(REFINED):
                 xi = solve_twist(flow, ray, guess.prior.exp(), weight, xi)
-            rounds.append(guess)
-        return Pair(matched, motion, hidden, tuple(rounds), xi)
+            rounds.append(guess.finer(2**halvings))
+        return tuple(rounds), xi
 
     def pair(self, first: Encoded, second: Encoded, focal: Tensor) -> tuple[Pair, Pair]:
         """What two frames say together, for the one order and for the other: the mean of both orders, so that motion and twist change their
