@@ -177,6 +177,18 @@ def test_levels_grow_with_the_size():
     assert [level_count(side, side) for side in (16, 64, 128, 256, 720, 1080)] == [2, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize(("size", "grid"), [((16, 16), (4, 4)), ((128, 128), (32, 32)), ((256, 300), (32, 40)), ((130, 520), (36, 132))])
+def test_geometry_sees_a_scene_on_as_many_cells_as_in_training_whatever_the_size(model, monkeypatch, size, grid):
+    seen = []
+    forward = type(model.geometry).forward
+    monkeypatch.setattr(type(model.geometry), "forward", lambda *args: seen.append(args[3].shape[-2:]) or forward(*args))
+    a, b = (model.encode(frame) for frame in frames(*size))
+    with torch.no_grad():
+        pair = model.one_way(a, b, torch.ones(1))
+    assert set(seen) == {grid}
+    assert pair.rounds[-1].prior.shape == pair.rounds[-1].still.shape == pair.motion[:, 0].shape  # and its answer is as fine as motion
+
+
 @pytest.mark.parametrize("offset", [None, torch.tensor([0.01, 0.0, 0.0, 0.04, 0.0, 0.03])])
 def test_tiles_show_no_seam(model, offset):
     a, b = frames(200, 472)

@@ -40,7 +40,7 @@ AVERAGE = "average."  # before the names of averaged weights in newest.safetenso
 WARM_UP = 100  # steps in which the learning rate rises
 LAST = 0.02  # share of the learning rate at the end
 NEAR_AT_FIRST = 0.3  # share of the largest motions at the beginning
-GROWING = 0.25  # of the steps, in which motions grow
+GROWING = 0.25  # of the steps, in which motions grow, of a run from scratch
 FLOW_AT_LAST = 0.3  # share of the weight of flow at the end, when pictures decide
 ALONE = 0.7  # of the steps, in which matching learns without the correction by gradients, if the weights do not trust it yet
 DEEPER = 0.25  # share of batches matched with one level more, as larger frames are
@@ -225,7 +225,8 @@ class Run:
         config = self.config
         count, number = config.bsize // processes(), step * processes() + rank()
         videos = round(count * config.video_share) if self.videos else 0
-        reach = min(1.0, NEAR_AT_FIRST + (1 - NEAR_AT_FIRST) * step / max(1, config.steps * GROWING))
+        growing = 0 if config.resume else config.steps * GROWING  # trained weights need no easy start
+        reach = min(1.0, NEAR_AT_FIRST + (1 - NEAR_AT_FIRST) * step / growing) if growing else 1.0
         parts = [self.source.batch(count - videos, number, reach)] if count > videos else []
         if videos:
             parts.append(self.videos.batch(videos, config.seed, number))
