@@ -103,6 +103,22 @@ def test_swapping_the_frames_mirrors_time(model, t):
     assert torch.equal(first, -second)
 
 
+def test_where_one_order_is_wrong_about_the_camera_the_other_is_not_drawn_along(model, monkeypatch):
+    a, b = (model.encode(frame) for frame in frames(48, 64))
+    wrong = torch.tensor([[0.3, -0.2, 0.1, 0.05, 0.1, -0.1]])
+    one_way = SharpAutoencoder4D.one_way
+
+    def misled(self, first, second, focal):
+        pair = one_way(self, first, second, focal)
+        return dataclasses.replace(pair, xi=wrong) if first is b else pair
+
+    with torch.no_grad():
+        right = model.twist(a, b, torch.ones(1))
+        monkeypatch.setattr(SharpAutoencoder4D, "one_way", misled)
+        found = model.pair(a, b, torch.ones(1))[0].xi
+    assert (found - right).norm() < 0.1 * (wrong / 2).norm()  # the mean of both orders is half of the wrong one away
+
+
 def test_a_batch_is_its_samples(model):
     pairs = [frames(48, 64, seed=seed) for seed in range(3)]
     a, b = (torch.cat(side) for side in zip(*pairs, strict=True))
@@ -181,12 +197,12 @@ def test_levels_grow_with_the_size():
 def test_geometry_sees_a_scene_on_as_many_cells_as_in_training_whatever_the_size(model, monkeypatch, size, grid):
     seen = []
     forward = type(model.geometry).forward
-    monkeypatch.setattr(type(model.geometry), "forward", lambda *args: seen.append(args[3].shape[-2:]) or forward(*args))
+    monkeypatch.setattr(type(model.geometry), "forward", lambda *args: seen.append(args[1].flow.shape[-2:]) or forward(*args))
     a, b = (model.encode(frame) for frame in frames(*size))
     with torch.no_grad():
         pair = model.one_way(a, b, torch.ones(1))
     assert set(seen) == {grid}
-    assert pair.rounds[-1].prior.shape == pair.rounds[-1].still.shape == pair.motion[:, 0].shape  # and its answer is as fine as motion
+    assert pair.rounds[-1].on(pair.motion).prior.shape == pair.motion[:, 0].shape
 
 
 @pytest.mark.parametrize("offset", [None, torch.tensor([0.01, 0.0, 0.0, 0.04, 0.0, 0.03])])

@@ -220,6 +220,24 @@ def test_gradients_join_when_matching_has_learnt_alone(tmp_path, tiny):
     assert again.model.subpixel.trust.item() == pytest.approx(1, abs=0.01)  # weights that trust them go on with them
 
 
+def test_motions_grow_at_first_unless_the_weights_are_trained(tmp_path, tiny, monkeypatch):
+    reaches: list[float] = []
+    batch = samples.Source.batch
+
+    def noted(self, count, step, reach=1.0):
+        reaches.append(reach)
+        return batch(self, count, step, reach)
+
+    monkeypatch.setattr(samples.Source, "batch", noted)
+    run = training.Run(options(tmp_path / "run", steps=8), lambda line: None)
+    start = save_checkpoint(tmp_path / "start.safetensors", run.model, "sharp")
+    again = training.Run(options(tmp_path / "again", steps=8, resume=str(start)), lambda line: None)
+    for one in (run, again):
+        for step in (0, 1, 2, 7):
+            one.batch(step)
+    assert reaches == pytest.approx([0.3, 0.65, 1, 1] + [1] * 4)
+
+
 def test_what_was_best_before_the_gradients_joined_does_not_count(tmp_path, tiny, monkeypatch):
     scores = {3: 40.0, 6: 30.0, 9: 20.0, 10: 10.0}  # they join after step 7
     how = options(tmp_path / "run", steps=10)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vae4d.sharp.camera import displacement, evidence, rays, search_twist, twist_matrix
+from vae4d.sharp.camera import best_twist, displacement, evidence, rays, search_twist, twist_matrix
 
 TURN = torch.tensor([[0.01, -0.02, 0.005], [0.0, 0.015, -0.01]])
 SLIDE = torch.tensor([[0.05, 0.0, 0.02], [-0.01, 0.04, 0.0]])
@@ -52,6 +52,19 @@ def test_what_a_round_before_found_is_tried_too(pair):
     ray, _, motion = pair
     true = torch.cat([SLIDE, TURN], dim=1)
     assert degrees(search_twist(motion, ray, (torch.ones_like(ray[:, 0]), true))) < 0.01
+
+
+def test_the_best_of_some_twists_is_chosen_for_each_pair_by_what_stands_still(pair):
+    ray, _, motion = pair
+    true = torch.cat([SLIDE, TURN], dim=1)
+    still = torch.ones_like(ray[:, 0])
+    still[:, :14] = 0  # more than half of the picture, and all of it moves as if another camera saw it
+    other = displacement(twist_matrix(-true / 2).inverse(), ray, 1 + 0 * still) - displacement(twist_matrix(-true / 2), ray, 1 + 0 * still)
+    own = torch.where(still[:, None] > 0, motion, other)
+    mixed = torch.stack([true[0], -true[1]])
+    assert torch.equal(best_twist(own, ray, still, (mixed, -mixed)), true)
+    assert torch.equal(best_twist(-own, ray, still, (mixed, -mixed)), -true)
+    assert torch.equal(best_twist(own, ray, 1 - still, (mixed, -mixed)), -true)
 
 
 def test_no_motion_is_no_twist(pair):

@@ -193,6 +193,16 @@ def evidence(motion: Tensor, ray: Tensor, xi: Tensor) -> Tensor:
         return torch.cat([torch.stack([depth, told, length / (length + FINE)], dim=1), 30 * left], dim=1)
 
 
+def best_twist(motion: Tensor, ray: Tensor, weight: Tensor, twists: tuple[Tensor, ...]) -> Tensor:
+    """Of some twists (B, 6) the one that leaves least of a motion unexplained, robustly (Geman and McClure); weight (B, H, W) >= 0."""
+    costs = []
+    for xi in twists:
+        squared = (evidence(motion, ray, xi)[:, -2:] / 30).square().sum(1)
+        costs.append(((weight + LEAST) * squared / (squared + LEFT)).flatten(1).sum(1))
+    best = torch.stack(costs).argmin(dim=0)
+    return torch.stack(twists)[best, torch.arange(len(motion), device=motion.device)]
+
+
 def displacement(theta: Tensor, ray: Tensor, z: Tensor) -> Tensor:
     """Motion of rays from one camera to another, exact: (B, 2, ...) for rays (B, 2, ...) of inverse depth z (B, ...).
 

@@ -12,26 +12,43 @@ from torch import Tensor, nn
 
 from ..config import SharpConfig
 from .camera import EVIDENCE
-from .features import conv, head, resized
+from .features import conv, head
 
 NEAREST, FARTHEST = 4.0, 0.2  # inverse depths that planes reach, the scene's median being 1
 LOWEST, HIGHEST = math.log(FARTHEST) - 1, math.log(NEAREST) + 1  # log inverse depth that is guessed
 
 
 @dataclass(frozen=True, eq=False)
+class Seen:
+    """What a pair of frames tells geometry, on a grid of cells of 4 px or coarser."""
+
+    features: Tensor  # (B, K, h, w), both frames' mean
+    hidden: Tensor  # (B, K + 1, h, w) state of matching, and how well texture tells the motion
+    flow: Tensor  # (B, 2, h, w) motion of rays, from the first frame to the second
+    ray: Tensor  # (B, 2, h, w)
+
+    @property
+    def told(self) -> Tensor:
+        """(B, h, w) in [0, 1]: how well texture tells the motion."""
+        return self.hidden[:, -1]
+
+
+@dataclass(frozen=True, eq=False)
 class Guess:
-    """What a round believes, at stride 4."""
+    """What a round believes."""
 
     prior: Tensor  # (B, h, w) log inverse depth
     still: Tensor  # (B, h, w) in (0, 1): moves by the camera alone
 
-    def finer(self, factor: int) -> Guess:
-        """The same on a grid `factor` times as fine."""
-        return Guess(*resized(torch.stack([self.prior, self.still], dim=1), factor).unbind(1)) if factor > 1 else self
+    def on(self, field: Tensor) -> Guess:
+        """The same on the grid of a field (B, ., H, W)."""
+        stack = torch.stack([self.prior, self.still], dim=1)
+        return Guess(*F.interpolate(stack, field.shape[-2:], mode="bilinear", align_corners=False).unbind(1))
 
 
 class Geometry(nn.Module):
-    """A U-Net over strides 4 to 32, called once a round: it sees what the camera found so far makes of the motion (`camera.evidence`)."""
+    """A U-Net over four grids, each half as fine as the one before, called once a round: it sees what the camera found so far makes of the
+    motion (`camera.evidence`)."""
 
     def __init__(self, config: SharpConfig):
         super().__init__()
@@ -42,13 +59,9 @@ class Geometry(nn.Module):
         self.join = nn.ModuleList(nn.Sequential(conv(fine + coarse, fine), conv(fine, fine)) for fine, coarse in steps)
         self.out = head(widths[0], 2)
 
-    def forward(self, features: Tensor, hidden: Tensor, flow: Tensor, ray: Tensor, known: Tensor) -> Guess:
-        """
-        Args:
-            features: (B, K, h, w), both frames' mean. hidden: (B, K + 1, h, w) state of matching, and how well texture tells the motion.
-            flow: (B, 2, h, w) motion of rays. ray: (B, 2, h, w). known: (B, EVIDENCE, h, w).
-        """
-        states = [self.enter(torch.cat([features, hidden, flow * 10, ray, known], dim=1))]
+    def forward(self, seen: Seen, known: Tensor) -> Guess:
+        """`known`: (B, EVIDENCE, h, w)."""
+        states = [self.enter(torch.cat([seen.features, seen.hidden, seen.flow * 10, seen.ray, known], dim=1))]
         for down in self.down:
             states.append(down(states[-1]))
         state = states.pop()

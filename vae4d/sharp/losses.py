@@ -93,6 +93,7 @@ def truth_terms(made: Made, batch: Sample) -> dict[str, Tensor]:
     standing = (moving < 0.1).float()
     prior, still = torch.zeros_like(batch.t), torch.zeros_like(batch.t)
     for guess in made.pair.rounds:
+        guess = guess.on(anchor)
         there = sample(torch.stack([guess.prior, guess.still], dim=1), anchor)
         prior = prior + mean(charbonnier(there[:, 0] - log))
         still = still + mean(entropy(there[:, 1], standing))

@@ -37,10 +37,10 @@ from ..config import SharpConfig
 from ..errors import ConfigError
 from ..geometry import camera_of_cube, euler_to_theta, theta_to_euler
 from ..interface import Synthesis, require_one_shape
-from .camera import displacement, evidence, homogeneous, rays, search_twist, solve_twist, twist_matrix
+from .camera import best_twist, displacement, evidence, homogeneous, rays, search_twist, solve_twist, twist_matrix
 from .features import Encoder, resized, sample
 from .fusion import Fused, Fusion
-from .geometry import NEAREST, Geometry, Guess
+from .geometry import NEAREST, Geometry, Guess, Seen
 from .matching import Matching, finer
 from .subpixel import Subpixel, grey
 from .tiles import MARGIN, Window, assembled, part, require_memory, windows
@@ -80,7 +80,8 @@ class Pair:
     matched: Tensor  # (B, 2, h, w) px, from frame 0 to frame 1, as matching found it
     motion: Tensor  # (B, 2, h, w) px, the same, exact below a cell
     hidden: Tensor  # (B, K, h, w) state of matching
-    rounds: tuple[Guess, ...]  # depth and what stands still, round by round; the last counts
+    seen: Seen  # what geometry is told, on its own grid
+    rounds: tuple[Guess, ...]  # depth and what stands still on that grid, round by round; the last counts
     xi: Tensor  # (B, 6) twist of the camera
 
 
@@ -173,35 +174,29 @@ class SharpAutoencoder4D(nn.Module):
         matched = motion
         motion, told = self.subpixel(first.grey, second.grey, matched, half)
         mean = (sample(one[0], motion * (-0.5 / 4)) + sample(two[0], motion * (0.5 / 4))) / 2
-        return Pair(matched, motion, hidden, *self.solved(mean, torch.cat([hidden, told], dim=1), motion, focal))
-
-    def solved(self, mean: Tensor, hidden: Tensor, motion: Tensor, focal: Tensor) -> tuple[tuple[Guess, ...], Tensor]:
-        """Depth and camera in turn, on a grid about as coarse as in training: one of more cells would show geometry less of the scene."""
-        cells = min(motion.shape[-2:])
-        halvings = max(0, int(math.log2(cells / GRID)))
-        mean, hidden, motion = (resized(field, 0.5**halvings) if halvings else field for field in (mean, hidden, motion))
-        height, width = motion.shape[-2:]
-        ray, flow = rays(height, width, focal), motion / pixels_of(focal, 4 * width * 2**halvings)
-        xi = search_twist(flow, ray)
+        seen = look(mean, torch.cat([hidden, told], dim=1), motion, focal)
+        xi = search_twist(seen.flow, seen.ray)
         rounds: list[Guess] = []
         for _ in range(ROUNDS):
-            guess = self.geometry(mean, hidden, flow, ray, evidence(flow, ray, xi))
-            weight = guess.still * hidden[:, -1]
-            if not rounds:
-                xi = search_twist(flow, ray, (weight, xi))  # anew, now that what moves by itself is known
-            for _ in range(REFINED):
-                xi = solve_twist(flow, ray, guess.prior.exp(), weight, xi)
-            rounds.append(guess.finer(2**halvings))
-        return tuple(rounds), xi
+            rounds.append(self.geometry(seen, evidence(seen.flow, seen.ray, xi)))
+            xi = camera_of(seen, rounds[-1], xi, anew=len(rounds) == 1)  # now that what moves by itself is known
+        return Pair(matched, motion, hidden, seen, tuple(rounds), xi)
 
     def pair(self, first: Encoded, second: Encoded, focal: Tensor) -> tuple[Pair, Pair]:
         """What two frames say together, for the one order and for the other: the mean of both orders, so that motion and twist change their
-        sign when the frames are swapped, and vanish where they are equal."""
+        sign when the frames are swapped, and vanish where they are equal. Of the twists of both orders and the one that their mean motion
+        gives, the one counts that leaves least unexplained: where the orders disagree, their mean would be nobody's camera."""
         ahead, back = self.one_way(first, second, focal), self.one_way(second, first, focal)
         motion = (ahead.motion - back.motion) / 2
-        a, b, xi = ahead.rounds[-1], back.rounds[-1], (ahead.xi - back.xi) / 2
-        rounds = (Guess((a.prior + b.prior) / 2, (a.still + b.still) / 2),)
-        return Pair(ahead.matched, motion, ahead.hidden, rounds, xi), Pair(back.matched, -motion, back.hidden, rounds, -xi)
+        a, b = ahead.rounds[-1], back.rounds[-1]
+        guess = Guess((a.prior + b.prior) / 2, (a.still + b.still) / 2)
+        seen = dataclasses.replace(
+            ahead.seen, hidden=(ahead.seen.hidden + back.seen.hidden) / 2, flow=(ahead.seen.flow - back.seen.flow) / 2
+        )
+        together = camera_of(seen, guess, (ahead.xi - back.xi) / 2, anew=True)
+        xi = best_twist(seen.flow, seen.ray, guess.still * seen.told, (ahead.xi, -back.xi, together))
+        forth = dataclasses.replace(ahead, motion=motion, rounds=(guess,), xi=xi)
+        return forth, dataclasses.replace(back, motion=-motion, rounds=(guess,), xi=-xi)
 
     def twist(self, first: Encoded, second: Encoded, focal: Tensor) -> Tensor:
         """The camera's twist xi (B, 6) of a pair, see `camera`; focal (B,) in widths of the padded picture."""
@@ -230,7 +225,8 @@ class SharpAutoencoder4D(nn.Module):
         moved = difference / (difference + SAME)
         # What is at p at half time is at p + (t - 1/2) u at t: the motion at t is that at half time, a little way back.
         anchor = part(pair.motion, 4, window) * ((0.5 - t) / 4)
-        stack = torch.cat([pair.motion, pair.hidden, pair.rounds[-1].prior.detach()[:, None]], dim=1)
+        prior = pair.rounds[-1].on(pair.motion).prior.detach()
+        stack = torch.cat([pair.motion, pair.hidden, prior[:, None]], dim=1)
         stack = sample(stack, anchor, corner=(corner[0] // 4, corner[1] // 4))
         before, hidden, prior = stack[:, :2], stack[:, 2:-1], stack[:, -1]
         matched, hidden = self.matching(one[0], two[0], before, hidden, t, 4, corner)
@@ -398,6 +394,24 @@ def reach(offset: Tensor, focal: Tensor, height: int, width: int) -> int:
     nearest = torch.full_like(ray[:, 0], NEAREST)
     moved = displacement(offset, ray, nearest).abs().amax() * float((focal * width).max())
     return min(8 * math.ceil(float(moved) / 8), 8 * math.ceil(max(height, width) / 8))
+
+
+def look(features: Tensor, hidden: Tensor, motion: Tensor, focal: Tensor) -> Seen:
+    """What geometry is told, on a grid about as coarse as in training: on one of more cells it would see less of the scene at once."""
+    width = motion.shape[-1]
+    halvings = max(0, int(math.log2(min(motion.shape[-2:]) / GRID)))
+    features, hidden, motion = (resized(field, 0.5**halvings) if halvings else field for field in (features, hidden, motion))
+    return Seen(features, hidden, motion / pixels_of(focal, 4 * width), rays(*motion.shape[-2:], focal))
+
+
+def camera_of(seen: Seen, guess: Guess, xi: Tensor, anew: bool) -> Tensor:
+    """The twist (B, 6) solved from a guess of depth and of what stands still: from the answer `xi`, or from one searched `anew`."""
+    weight = guess.still * seen.told
+    if anew:
+        xi = search_twist(seen.flow, seen.ray, (weight, xi))
+    for _ in range(REFINED):
+        xi = solve_twist(seen.flow, seen.ray, guess.prior.exp(), weight, xi)
+    return xi
 
 
 def level_count(height: int, width: int) -> int:

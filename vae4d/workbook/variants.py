@@ -95,10 +95,15 @@ class Ablated(SharpAutoencoder4D):
         return super().encode(frame, 2 if "pyramid" in self.lacks else levels)
 
     def one_way(self, first: Encoded, second: Encoded, focal: Tensor) -> Pair:
-        pair = super().one_way(first, second, focal)
-        if "camera" not in self.lacks:
-            return pair
-        return dataclasses.replace(pair, xi=torch.zeros_like(pair.xi))
+        return self.told(super().one_way(first, second, focal))
+
+    def pair(self, first: Encoded, second: Encoded, focal: Tensor) -> tuple[Pair, Pair]:
+        forth, back = super().pair(first, second, focal)
+        return self.told(forth), self.told(back)
+
+    def told(self, pair: Pair) -> Pair:
+        """A pair as this row's model may know it."""
+        return dataclasses.replace(pair, xi=torch.zeros_like(pair.xi)) if "camera" in self.lacks else pair
 
 
 def overwritten(layer: torch.nn.Module, inputs: tuple, output: Tensor, channels: slice, value: float) -> Tensor:
