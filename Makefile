@@ -83,8 +83,9 @@ PROCESSES ?= 2
 TRAIN_SHARP := -m vae4d train-sharp --savepath
 ON_CORES := -m torch.distributed.run --standalone --nproc-per-node $(PROCESSES) $(TRAIN_SHARP)
 sharp: setup
-	$(VENV)/bin/python $(ON_CORES) outputs/sharp/run
-	$(RUN) evaluate --checkpoint sharp outputs/sharp/run/best.safetensors --output outputs/sharp/benchmark --worlds 18
+	$(VENV)/bin/python $(ON_CORES) outputs/sharp/1-scratch
+	$(VENV)/bin/python $(ON_CORES) outputs/sharp/2-further --resume outputs/sharp/1-scratch/best.safetensors --steps 4500 --lr 5e-4
+	$(RUN) evaluate --checkpoint sharp outputs/sharp/2-further/best.safetensors --output outputs/sharp/benchmark --worlds 18
 
 # Pieces of nine minutes; the same command goes on.
 sharp-gpu: setup

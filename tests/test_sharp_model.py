@@ -103,20 +103,21 @@ def test_swapping_the_frames_mirrors_time(model, t):
     assert torch.equal(first, -second)
 
 
-def test_where_one_order_is_wrong_about_the_camera_the_other_is_not_drawn_along(model, monkeypatch):
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_where_one_order_is_wrong_about_the_camera_the_other_is_not_drawn_along(model, monkeypatch, order):
     a, b = (model.encode(frame) for frame in frames(48, 64))
     wrong = torch.tensor([[0.3, -0.2, 0.1, 0.05, 0.1, -0.1]])
     one_way = SharpAutoencoder4D.one_way
 
     def misled(self, first, second, focal):
         pair = one_way(self, first, second, focal)
-        return dataclasses.replace(pair, xi=wrong) if first is b else pair
+        return dataclasses.replace(pair, xi=wrong) if first is (a if order == "first" else b) else pair
 
     with torch.no_grad():
         right = model.twist(a, b, torch.ones(1))
         monkeypatch.setattr(SharpAutoencoder4D, "one_way", misled)
         found = model.pair(a, b, torch.ones(1))[0].xi
-    assert (found - right).norm() < 0.1 * (wrong / 2).norm()  # the mean of both orders is half of the wrong one away
+    assert (found - right).norm() < 0.5 * (wrong / 2).norm()  # by as much the mean of both orders would be off
 
 
 def test_a_batch_is_its_samples(model):
@@ -193,12 +194,18 @@ def test_levels_grow_with_the_size():
     assert [level_count(side, side) for side in (16, 64, 128, 256, 720, 1080)] == [2, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("size", "grid"), [((16, 16), (4, 4)), ((128, 128), (32, 32)), ((256, 300), (32, 40)), ((130, 520), (36, 132))])
-def test_geometry_sees_a_scene_on_as_many_cells_as_in_training_whatever_the_size(model, monkeypatch, size, grid):
+@pytest.mark.parametrize(
+    ("size", "levels", "grid"),
+    [
+        ((16, 16), None, (4, 4)), ((128, 128), None, (32, 32)), ((256, 300), None, (32, 40)), ((130, 520), None, (36, 132)),
+        ((264, 264), 2, (33, 33)), ((536, 264), 2, (67, 33)), ((520, 520), 2, (65, 65)),  # no cell is cut off where levels are few
+    ],
+)  # fmt: skip
+def test_geometry_sees_a_scene_on_as_many_cells_as_in_training_whatever_the_size(model, monkeypatch, size, levels, grid):
     seen = []
     forward = type(model.geometry).forward
     monkeypatch.setattr(type(model.geometry), "forward", lambda *args: seen.append(args[1].flow.shape[-2:]) or forward(*args))
-    a, b = (model.encode(frame) for frame in frames(*size))
+    a, b = (model.encode(frame, levels) for frame in frames(*size))
     with torch.no_grad():
         pair = model.one_way(a, b, torch.ones(1))
     assert set(seen) == {grid}

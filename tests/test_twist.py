@@ -54,6 +54,17 @@ def test_what_a_round_before_found_is_tried_too(pair):
     assert degrees(search_twist(motion, ray, (torch.ones_like(ray[:, 0]), true))) < 0.01
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_swapped_frames_find_the_opposite_camera_exactly(pair, seed):
+    ray, z, motion = pair
+    draw = torch.Generator().manual_seed(seed)
+    noisy = motion + 0.003 * torch.randn(motion.shape, generator=draw)
+    weight = torch.rand(z.shape, generator=draw)
+    before = torch.cat([SLIDE, TURN], dim=1) * torch.tensor([[1.0], [-1.0]])  # forwards in the one pair, backwards in the other
+    assert torch.equal(search_twist(-noisy, ray), -search_twist(noisy, ray))
+    assert torch.equal(search_twist(-noisy, ray, (weight, -before)), -search_twist(noisy, ray, (weight, before)))
+
+
 def test_the_best_of_some_twists_is_chosen_for_each_pair_by_what_stands_still(pair):
     ray, _, motion = pair
     true = torch.cat([SLIDE, TURN], dim=1)

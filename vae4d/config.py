@@ -75,7 +75,7 @@ class SharpConfig(Sizes):
     feature_channels: tuple[int, int] = (16, 32)  # encoder: at strides 2 and 4
     hidden_channels: int = 24  # matching: what a level of the pyramid passes to the next
     matching_channels: int = 64  # matching: inside a level
-    geometry_channels: tuple[int, int, int, int] = (32, 48, 64, 96)  # geometry: at strides 4 to 32
+    geometry_channels: tuple[int, int, int, int] = (32, 48, 64, 96)  # geometry: on its four grids, fine to coarse
     volume_channels: int = 16  # 3D U-Net
     fusion_channels: int = 32  # fusion: at stride 2
 

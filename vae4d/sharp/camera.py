@@ -29,6 +29,7 @@ REWEIGHTED = 3  # rounds of robust weights
 STRICTER = 0.3  # of `TOLD`, where what moves by itself is known
 POINTS = 16  # a side, about, at which directions are compared: more take longer, and tell no more
 EVIDENCE = 5  # facts a ray, see `evidence`
+SHOWN = 1 / 30  # motion of a ray that is shown to a network as 1: 4 px of 128
 DAMPING = 1e-6  # of the normal equations: a twist that the motion does not tell stays at nothing
 
 
@@ -113,7 +114,10 @@ def search_twist(motion: Tensor, ray: Tensor, before: tuple[Tensor, Tensor] | No
         given, told, tried = torch.ones_like(few[:, 0]), TOLD, hemisphere.expand(len(motion), -1, -1)
         if before is not None:
             given, told = before[0].float()[:, ::step, ::step] + LEAST, STRICTER * TOLD
-            tried = torch.cat([tried, torch.nn.functional.normalize(before[1][:, None, :3], dim=2)], dim=1)
+            way = torch.nn.functional.normalize(before[1][:, None, :3], dim=2)
+            # As far as directions go a twist and its opposite are one: swapped frames search the same ones.
+            way = way * way.gather(2, way.abs().argmax(dim=2, keepdim=True)).sign()
+            tried = torch.cat([tried, way], dim=1)
         j = jacobian(at, torch.ones_like(given)).flatten(3)
         for spread in (*SPREADS, 0.0):
             omega, cost = rotations(tried, few.flatten(2), j[:, :, :3], j[:, :, 3:], given.flatten(1), told)
@@ -179,7 +183,7 @@ def evidence(motion: Tensor, ray: Tensor, xi: Tensor) -> Tensor:
     """What a twist makes of a motion, (B, EVIDENCE, h, w), whatever anybody believes of depth; without gradient.
 
     Log inverse depth by triangulation, as far as the translation tells it; how far it does (0 to 1), by a coarse and by a fine measure; and
-    the motion (x, y) that no inverse depth in front of the camera explains, 1 for 4 px of 128.
+    the motion (x, y) that no inverse depth in front of the camera explains, in units of `SHOWN`.
     """
     with full_precision(motion):
         zero = torch.zeros_like(motion[:, 0])
@@ -190,14 +194,15 @@ def evidence(motion: Tensor, ray: Tensor, xi: Tensor) -> Tensor:
         told = length / (length + TOLD)
         depth = (product / (length + TOLD)).clamp(0.05, 10).log() * told
         left = rest - sliding * (product / (length + FINE)).clamp(0.05, 10)[:, None]
-        return torch.cat([torch.stack([depth, told, length / (length + FINE)], dim=1), 30 * left], dim=1)
+        return torch.cat([torch.stack([depth, told, length / (length + FINE)], dim=1), left / SHOWN], dim=1)
 
 
+@torch.no_grad()
 def best_twist(motion: Tensor, ray: Tensor, weight: Tensor, twists: tuple[Tensor, ...]) -> Tensor:
     """Of some twists (B, 6) the one that leaves least of a motion unexplained, robustly (Geman and McClure); weight (B, H, W) >= 0."""
     costs = []
     for xi in twists:
-        squared = (evidence(motion, ray, xi)[:, -2:] / 30).square().sum(1)
+        squared = (evidence(motion, ray, xi)[:, -2:] * SHOWN).square().sum(1)
         costs.append(((weight + LEAST) * squared / (squared + LEFT)).flatten(1).sum(1))
     best = torch.stack(costs).argmin(dim=0)
     return torch.stack(twists)[best, torch.arange(len(motion), device=motion.device)]

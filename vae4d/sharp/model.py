@@ -7,11 +7,12 @@
                         matching --> motion --> geometry --> twist (camera), inverse depth            frames 0 and 1 --> fusion --> image
 
 Once a pair (`pair`): matching finds the motion at t = 1/2, coarse to fine, and the pictures' gradients make it exact (`subpixel`); the
-camera that explains it best is searched, whatever the depth; geometry says what stands still and how far it is, and with that the camera is
-searched once more, and solved, round by round. Once a moment (`make`): matching refines the motion at t; both codes are carried to the
-camera at t, exp(t xi), plane by plane; the volume says for every voxel how much of the pixel it is and how it moves by itself; camera and
-residual flow together move the pixels of both frames, which are fused. Geometry learns from the truth of depth and of what stands still
-alone: no gradient goes through the camera, nor from the volume into the first depth.
+camera that explains it best is searched, whatever the depth; geometry says what stands still and how far it is, on a grid that is coarser
+for larger frames, and with that the camera is searched once more, and solved, round by round; of what both orders of the frames say so, the
+camera counts that explains most. Once a moment (`make`): matching refines the motion at t; both codes are carried to the camera at t,
+exp(t xi), plane by plane; the volume says for every voxel how much of the pixel it is and how it moves by itself; camera and residual flow
+together move the pixels of both frames, which are fused. Geometry learns from the truth of depth and of what stands still alone: no
+gradient goes through the camera, nor from the volume into the first depth.
 
 By construction: with all heads at zero, as they start, the image is the linear blend; swapping the frames mirrors t, as the nearer frame
 comes first inside; t = 0 and 1 give back the frames; equal frames give no motion and no pose.
@@ -49,7 +50,7 @@ from .volume import Scene, Volume
 NOMINAL_FOCAL = 1.0  # widths of the picture, where nobody knows better
 ROUNDS = 2  # of depth and camera in turn
 REFINED = 3  # times that the camera is solved in a round, each from the answer before
-GRID = 32  # cells a side, at least, of the grid of geometry where a frame has them: as many as in training
+GRID = 32  # cells a side, at least, of the grid of geometry where a frame has them: as many as frames of 128 px, of which weights learn
 COARSEST = 8  # cells a side, at least, of the coarsest level of matching
 SMALLEST = 16  # pixels a side of a frame
 SAME = 1e-5  # mean difference of two frames at which half of what is found counts: equal frames have no motion
@@ -161,7 +162,7 @@ class SharpAutoencoder4D(nn.Module):
     # Once a pair.
 
     def one_way(self, first: Encoded, second: Encoded, focal: Tensor) -> Pair:
-        """What two frames say in this order; focal (B,). Training takes one order, `pair` the mean of both."""
+        """What two frames say in this order; focal (B,). Training takes one order, `pair` both."""
         one, two = first.features, second.features
         half = torch.full((len(first), 1, 1, 1), 0.5, device=first.frame.device)
         coarsest = one[-1]
@@ -179,24 +180,24 @@ class SharpAutoencoder4D(nn.Module):
         rounds: list[Guess] = []
         for _ in range(ROUNDS):
             rounds.append(self.geometry(seen, evidence(seen.flow, seen.ray, xi)))
-            xi = camera_of(seen, rounds[-1], xi, anew=len(rounds) == 1)  # now that what moves by itself is known
+            xi = camera_of(seen, rounds[-1], xi, anew=len(rounds) == 1)  # once, as what moves by itself is known only now
         return Pair(matched, motion, hidden, seen, tuple(rounds), xi)
 
     def pair(self, first: Encoded, second: Encoded, focal: Tensor) -> tuple[Pair, Pair]:
-        """What two frames say together, for the one order and for the other: the mean of both orders, so that motion and twist change their
-        sign when the frames are swapped, and vanish where they are equal. Of the twists of both orders and the one that their mean motion
-        gives, the one counts that leaves least unexplained: where the orders disagree, their mean would be nobody's camera."""
+        """What two frames say together, for the one order and for the other: all of it changes its sign when the frames are swapped, and
+        vanishes where they are equal. Motion, depth and what stands still are the mean of both orders. The camera is solved from those,
+        from either order's and from one searched anew, and the one counts that leaves least unexplained: where the orders disagree, their
+        mean would be nobody's camera."""
         ahead, back = self.one_way(first, second, focal), self.one_way(second, first, focal)
         motion = (ahead.motion - back.motion) / 2
         a, b = ahead.rounds[-1], back.rounds[-1]
         guess = Guess((a.prior + b.prior) / 2, (a.still + b.still) / 2)
-        seen = dataclasses.replace(
-            ahead.seen, hidden=(ahead.seen.hidden + back.seen.hidden) / 2, flow=(ahead.seen.flow - back.seen.flow) / 2
-        )
-        together = camera_of(seen, guess, (ahead.xi - back.xi) / 2, anew=True)
-        xi = best_twist(seen.flow, seen.ray, guess.still * seen.told, (ahead.xi, -back.xi, together))
-        forth = dataclasses.replace(ahead, motion=motion, rounds=(guess,), xi=xi)
-        return forth, dataclasses.replace(back, motion=-motion, rounds=(guess,), xi=-xi)
+        one, two = ahead.seen, back.seen
+        seen = Seen((one.features + two.features) / 2, (one.hidden + two.hidden) / 2, (one.flow - two.flow) / 2, one.ray)
+        starts = ((ahead.xi, False), (-back.xi, False), ((ahead.xi - back.xi) / 2, True))
+        xi = best_twist(seen.flow, seen.ray, guess.still * seen.told, tuple(camera_of(seen, guess, xi, anew) for xi, anew in starts))
+        forth = Pair(ahead.matched, motion, ahead.hidden, seen, (guess,), xi)
+        return forth, Pair(back.matched, -motion, back.hidden, dataclasses.replace(seen, flow=-seen.flow), (guess,), -xi)
 
     def twist(self, first: Encoded, second: Encoded, focal: Tensor) -> Tensor:
         """The camera's twist xi (B, 6) of a pair, see `camera`; focal (B,) in widths of the padded picture."""
@@ -398,9 +399,10 @@ def reach(offset: Tensor, focal: Tensor, height: int, width: int) -> int:
 
 def look(features: Tensor, hidden: Tensor, motion: Tensor, focal: Tensor) -> Seen:
     """What geometry is told, on a grid about as coarse as in training: on one of more cells it would see less of the scene at once."""
-    width = motion.shape[-1]
-    halvings = max(0, int(math.log2(min(motion.shape[-2:]) / GRID)))
-    features, hidden, motion = (resized(field, 0.5**halvings) if halvings else field for field in (features, hidden, motion))
+    (height, width), factor = motion.shape[-2:], 1
+    while min(height, width) >= 2 * factor * GRID and height % (2 * factor) == width % (2 * factor) == 0:
+        factor *= 2
+    features, hidden, motion = (resized(field, 1 / factor) if factor > 1 else field for field in (features, hidden, motion))
     return Seen(features, hidden, motion / pixels_of(focal, 4 * width), rays(*motion.shape[-2:], focal))
 
 

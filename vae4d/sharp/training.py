@@ -39,8 +39,8 @@ from .samples import MOMENTS, SEEDS, Source, Videos, WorldPool, draw_worlds, joi
 AVERAGE = "average."  # before the names of averaged weights in newest.safetensors
 WARM_UP = 100  # steps in which the learning rate rises
 LAST = 0.02  # share of the learning rate at the end
-NEAR_AT_FIRST = 0.3  # share of the largest motions at the beginning
-GROWING = 0.25  # of the steps, in which motions grow, of a run from scratch
+NEAR_AT_FIRST = 0.3  # share of the largest motions at the beginning of a run from scratch
+GROWING = 0.25  # of its steps, in which motions grow
 FLOW_AT_LAST = 0.3  # share of the weight of flow at the end, when pictures decide
 ALONE = 0.7  # of the steps, in which matching learns without the correction by gradients, if the weights do not trust it yet
 DEEPER = 0.25  # share of batches matched with one level more, as larger frames are
