@@ -12,7 +12,7 @@
 # make bench          print speed and memory figures
 # make weights        train the weights that come along anew, by the recipe of vae4d/weights/small.md (results in outputs/weights/)
 # make sharp          train the sharp model anew on all cores, and score it beside the one that comes along (results in outputs/sharp/);
-#                     75 minutes on two cores; interrupted, the same command goes on. On one GPU: make sharp-gpu
+#                     two hours on two cores; interrupted, the same command goes on. On one GPU: make sharp-gpu
 # make clean          remove results, prepared clips and caches; videos, weights and .venv stay
 
 SHELL := /bin/bash
