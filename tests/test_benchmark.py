@@ -18,10 +18,11 @@ import pandas as pd
 import pytest
 import torch
 from make_clips import pictures, save_images
+from safetensors.torch import save_file
 
 from vae4d import build_model
 from vae4d.__main__ import main
-from vae4d.checkpoint import save_checkpoint
+from vae4d.checkpoint import read_checkpoint, save_checkpoint
 from vae4d.clips.cache import prepare
 from vae4d.clips.clip import Clip
 from vae4d.errors import ClipError, ConfigError, MethodError
@@ -356,6 +357,13 @@ def test_the_command_prints_tables_and_names_what_is_wrong(tmp_path, capsys):
     (tmp_path / "torn.safetensors").write_bytes(b"torn")
     assert main([*wanted, "--methods", "repeat", "--checkpoint", str(tmp_path / "torn.safetensors")]) == 2
     assert "torn.safetensors is not a whole safetensors file" in capsys.readouterr().err
+    before = save_checkpoint(tmp_path / "before.safetensors", build_model("sharp"), "sharp")
+    meta, tensors = read_checkpoint(before)
+    meta["config"]["geometry_channels"] = 48
+    save_file(tensors, before, metadata={"vae4d": json.dumps(meta)})
+    assert main([*wanted, "--methods", "repeat", "--checkpoint", str(before)]) == 2
+    captured = capsys.readouterr()
+    assert "before.safetensors describes a model unknown to this version" in captured.err and "repeat" not in captured.out
     if not torch.cuda.is_available():
         assert main([*wanted, "--methods", "repeat", "--checkpoint", "none.safetensors", "--device", "cuda"]) == 2
         assert "there is no GPU that torch can use" in capsys.readouterr().err

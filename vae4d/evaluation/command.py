@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ..checkpoint import read_checkpoint, shipped
+from ..checkpoint import load_model, shipped
 from ..clips.clip import Clip
 from ..clips.datasets import prepare_dataset
 from ..errors import ClipError, ConfigError, MissingInputError
@@ -126,14 +126,14 @@ def methods_of(arguments: argparse.Namespace) -> dict[str, Method]:
 
     Raises:
         ConfigError: an unknown baseline, two methods of one name, or no GPU. MissingInputError: no such checkpoint or folder.
-        CheckpointError: a file that is no checkpoint.
+        CheckpointError: a file that is no checkpoint, or one of a model that this version does not know.
     """
     made: list[tuple[str, Method]] = [*baselines(arguments.methods).items()]
     checkpoints = shipped() if arguments.checkpoint is None else arguments.checkpoint
     if checkpoints and arguments.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device is cuda, and there is no GPU that torch can use: take --device cpu, or install torch with CUDA.")
     for path in checkpoints:
-        read_checkpoint(path)  # what is none is told now, and not when the baselines have been scored
+        load_model(path)  # what is none, or of another version, is told now, and not when the baselines have been scored
     made += zip(model_names(checkpoints), (ModelMethod(path, arguments.device) for path in checkpoints), strict=True)
     made += [(Path(folder).name, FrameFolderMethod(folder)) for folder in arguments.frames]
     made += [(where.rpartition(":")[2], load_user_method(where)) for where in arguments.functions]
